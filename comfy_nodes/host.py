@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that is asked of ComfyUI beyond its node schema: pictures, progress and interruption, the device, folders, metadata.
+
+No other module of the pack imports `comfy`, `folder_paths` or `server`.
+"""
+
+import json
+import logging
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from comfy.cli_args import args
+from server import PromptServer
+
+from ..mvp4d_core.errors import InputError
+from ..mvp4d_core.progress import Progress
+from ..mvp4d_core.rig import OPEN_HEAD
+
+MODEL_FOLDER = "mvp4d"
+SAME_FROM_EDGE_TO_EDGE = 1e-6
+
+_log = logging.getLogger("MVP4D")
+
+
+def progress_bar() -> Progress:
+    """The core's progress as the running node's bar, one pass a stage. Raises ComfyUI's own interruption when the user cancels."""
+    bar: Any = None
+    current = ""
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal bar, current
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if total < 1:
+            return
+        if bar is None or stage != current:
+            bar, current = comfy.utils.ProgressBar(total), stage
+        bar.update_absolute(done, total)
+
+    return report
+
+
+def tell(node_id: object, text: str) -> None:
+    """A line for the user: on the running node and in the log."""
+    _log.warning(text)
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, str(node_id))
+
+
+def training() -> AbstractContextManager:
+    """ComfyUI runs nodes in inference mode, where nothing has a gradient; a node that fits something leaves it for that time."""
+    return torch.inference_mode(False)
+
+
+def render_device() -> torch.device:
+    """ComfyUI's device where its rasteriser works, otherwise the CPU."""
+    from ..mvp4d_core.render import gsplat_backend
+
+    device = comfy.model_management.get_torch_device()
+    usable = device.type == "cuda" and gsplat_backend.why_unusable(device.index or 0) is None
+    return device if usable else torch.device("cpu")
+
+
+def photo_from_image(image: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+    """One IMAGE as colours (H, W, 3) and alpha (H, W) or None, float32 in 0..1.
+
+    Raises:
+        InputError: a batch of several pictures, or channels other than 3 and 4.
+    """
+    if image.ndim != 4 or image.shape[0] != 1 or image.shape[3] not in (3, 4):
+        raise InputError(
+            f"`image` must be one colour picture, got {tuple(image.shape)}. Take one of a batch with the node `Get Image from Batch`."
+        )
+    pixels = image[0].detach().to("cpu", torch.float32).clamp(0, 1).numpy()
+    return np.ascontiguousarray(pixels[..., :3]), pixels[..., 3].copy() if pixels.shape[2] == 4 else None
+
+
+def alpha_from_mask(mask: torch.Tensor | None, height: int, width: int, *, marks_background: bool) -> np.ndarray | None:
+    """One MASK as the alpha (H, W) of a photo; None for no mask and for one that is the same everywhere.
+
+    `Load Image` gives such an even mask of 64 x 64 px for a picture without transparency.
+    """
+    if mask is None:
+        return None
+    pixels = mask.detach().to("cpu", torch.float32).clamp(0, 1).numpy().reshape(-1, *mask.shape[-2:])
+    if np.ptp(pixels) < SAME_FROM_EDGE_TO_EDGE:
+        return None
+    if pixels.shape != (1, height, width):
+        raise InputError(f"`mask` must be one mask of the photo's {width} x {height} px, got {tuple(mask.shape)}. Resize it first.")
+    return 1 - pixels[0] if marks_background else pixels[0]
+
+
+def image_from_arrays(pictures: np.ndarray) -> torch.Tensor:
+    """(..., H, W, 3) uint8 or float in 0..1 as an IMAGE (B, H, W, 3)."""
+    return _socket_tensor(pictures.reshape(-1, *pictures.shape[-3:]))
+
+
+def mask_from_arrays(alphas: np.ndarray) -> torch.Tensor:
+    """(..., H, W) uint8 or float in 0..1 as a MASK (B, H, W), 1 where the head is."""
+    return _socket_tensor(alphas.reshape(-1, *alphas.shape[-2:]))
+
+
+def _socket_tensor(array: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    tensor = tensor.to(torch.float32).div_(255) if tensor.dtype == torch.uint8 else tensor.to(torch.float32)
+    return tensor.to(comfy.model_management.intermediate_device())
+
+
+def register_model_folder() -> None:
+    """Makes `models/mvp4d` a folder that users can move with `extra_model_paths.yaml`."""
+    folder_paths.add_model_folder_path(MODEL_FOLDER, str(Path(folder_paths.models_dir) / MODEL_FOLDER))
+
+
+def head_names() -> list[str]:
+    """The built-in head and the heads in `models/mvp4d`."""
+    register_model_folder()
+    return [OPEN_HEAD, *(name for name in folder_paths.get_filename_list(MODEL_FOLDER) if name.endswith(".safetensors"))]
+
+
+def head_source(name: str) -> str:
+    """What `rig.load_head_model` takes for a name of `head_names`."""
+    return name if name == OPEN_HEAD else folder_paths.get_full_path_or_raise(MODEL_FOLDER, name)
+
+
+def head_state(name: str) -> str:
+    """Changes when the head's file does; for `fingerprint_inputs`."""
+    return "" if name == OPEN_HEAD else _state(Path(head_source(name)))
+
+
+def files_ending_in(suffix: str) -> list[str]:
+    """Names of the files under input/ and output/, as `Load Image` writes them: the latter end in ` [output]`."""
+    folders = {"": folder_paths.get_input_directory(), " [output]": folder_paths.get_output_directory()}
+    return [
+        path.relative_to(folder).as_posix() + label
+        for label, folder in folders.items()
+        for path in sorted(Path(folder).rglob(f"*{suffix}"))
+    ]
+
+
+def file_path(name: str) -> Path:
+    """Where a name of `files_ending_in` is.
+
+    Raises:
+        InputError: it is not there, or it is outside input/ and output/.
+    """
+    if not folder_paths.exists_annotated_filepath(name):
+        raise InputError(f"No file `{name}` in ComfyUI's input or output folder. Put it there and press R to refresh the node.")
+    return Path(folder_paths.get_annotated_filepath(name))
+
+
+def file_state(name: str) -> str:
+    """Changes when the file does; for `fingerprint_inputs`."""
+    return _state(file_path(name))
+
+
+def _state(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_mtime_ns} {status.st_size}"
+
+
+def output_path(prefix: str, suffix: str) -> Path:
+    """A new numbered name under output/, in a folder that exists.
+
+    Raises:
+        InputError: the prefix names no file or leads out of the output folder.
+    """
+    output = folder_paths.get_output_directory()
+    if prefix.endswith(("/", "\\")) or Path(output).resolve() not in (Path(output) / prefix).resolve().parents:
+        raise InputError(f"`filename_prefix` must be a name inside the output folder, got `{prefix}`. Use one such as mvp4d/avatar.")
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
+    return Path(folder) / f"{name}_{counter:05}_{suffix}"
+
+
+def saved_result(path: Path) -> dict[str, str]:
+    """A file under output/ as ComfyUI's history and /view name it."""
+    relative = path.relative_to(folder_paths.get_output_directory())
+    subfolder = relative.parent.as_posix()
+    return {"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": "output"}
+
+
+def workflow_texts(hidden: Any) -> dict[str, str]:
+    """The prompt and the workflow as JSON texts for a saved file; empty where ComfyUI runs with --disable-metadata."""
+    if args.disable_metadata or hidden is None:
+        return {}
+    texts = {} if hidden.prompt is None else {"prompt": json.dumps(hidden.prompt)}
+    return texts | {key: json.dumps(value) for key, value in (hidden.extra_pnginfo or {}).items()}

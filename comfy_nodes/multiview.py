@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage one: the photo seen from many sides at once, moving."""
+
+from comfy_api.latest import io, ui
+
+from ..mvp4d_core.conditioning import ViewPlan
+from . import host
+from .types import CATEGORY, PlanSocket, ReferenceSocket, TrackedReference, VideoSocket
+
+PREVIEW_VIEWS = 8
+
+
+class SampleMultiViewVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MVP4D_SampleMultiViewVideo",
+            display_name="MVP4D Sample Multi-View Video",
+            category=CATEGORY,
+            description="Makes the videos that the plan asks for, all views of all frames in step with one another.",
+            search_aliases=["generate views", "novel view", "multi-view diffusion", "proxy generator"],
+            inputs=[
+                ReferenceSocket.Input("reference", tooltip="The person, from Load Reference."),
+                PlanSocket.Input("plan", tooltip="Cameras and expressions, from Condition Expressions."),
+                io.Combo.Input(
+                    "generator",
+                    options=["auto", "proxy"],
+                    default="auto",
+                    tooltip="auto: the best one that is installed. proxy: the photo projected on the fitted head, needs no weights.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Decides everything random; the same seed gives the same video.",
+                ),
+            ],
+            outputs=[
+                VideoSocket.Output("video", tooltip="The multi-view video, for Distill Avatar."),
+                io.Image.Output("images", tooltip="All frames on white: the frames of the first view, then of the second, and so on."),
+                io.Mask.Output("masks", tooltip="Where the head is in each of the images."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, reference: TrackedReference, plan: ViewPlan, generator: str, seed: int) -> io.NodeOutput:
+        from ..mvp4d_core.create import choose_generator
+
+        with host.training():
+            _, chosen = choose_generator(generator)
+            video = chosen.generate(reference.reference, plan, head_model=reference.head_model, seed=seed, progress=host.progress_bar())
+        images = host.image_from_arrays(video.frames)
+        views, frames = video.frames.shape[:2]
+        first_frames = images[:: max(1, views // PREVIEW_VIEWS) * frames]
+        return io.NodeOutput(video, images, host.mask_from_arrays(video.alphas), ui=ui.PreviewImage(first_frames, cls=cls))

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The photo: who it shows, and how the head sits in it."""
+
+import hashlib
+import importlib.util
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..mvp4d_core.rig import OPEN_HEAD, load_head_model
+from . import host
+from .types import CATEGORY, ReferenceSocket, TrackedReference
+
+NEEDS_MEDIAPIPE = (
+    "Finding the face needs the package mediapipe, which is not installed with the pack because it would replace your numpy.\n"
+    "In ComfyUI's Python run: python -m pip install --no-deps mediapipe==0.10.21 (this node's help page has the rest)."
+)
+
+
+class LoadReference(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MVP4D_LoadReference",
+            display_name="MVP4D Load Reference",
+            category=CATEGORY,
+            description="Fits a 3D head to a portrait photo: identity, expression, pose and camera. The overlay shows how well it sits.",
+            search_aliases=["portrait", "photo to avatar", "face tracking", "fit head"],
+            inputs=[
+                io.Image.Input("image", tooltip="One portrait photo: face visible from the front or nearly so, at least 128 px wide."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the person is, in the photo's size. Found by itself when nothing is connected or the mask is even.",
+                ),
+                io.Combo.Input(
+                    "mask_marks",
+                    options=["background", "person"],
+                    default="background",
+                    tooltip="What is white in the mask: the background (Load Image) or the person (Remove Background).",
+                    advanced=True,
+                ),
+                io.Int.Input(
+                    "face",
+                    default=0,
+                    min=0,
+                    max=99,
+                    tooltip="Which face, if there are several: 1 is the largest, 2 the next. 0 takes the largest and says so.",
+                ),
+                io.Combo.Input(
+                    "head",
+                    options=host.head_names(),
+                    default=OPEN_HEAD,
+                    tooltip="The head to fit: the built-in open head, or one in models/mvp4d made by `mvp4d import-flame`.",
+                    advanced=True,
+                ),
+            ],
+            outputs=[
+                ReferenceSocket.Output("reference", tooltip="The fitted person, for Condition, Sample and Distill."),
+                io.Image.Output("overlay", tooltip="The photo with the fitted head drawn over it, to judge the fit by."),
+                io.String.Output("report", tooltip="How well the head fits, and what was noticed."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, image: torch.Tensor, mask_marks: str, face: int, head: str, mask: torch.Tensor | None = None) -> io.NodeOutput:
+        from ..mvp4d_core.tracking import draw_overlay, track_portrait
+
+        rgb, alpha = host.photo_from_image(image)
+        masked = host.alpha_from_mask(mask, *rgb.shape[:2], marks_background=mask_marks == "background")
+        head_model = load_head_model(host.head_source(head))
+        with host.training():
+            reference = track_portrait(
+                rgb,
+                alpha if masked is None else masked,
+                head_model=head_model,
+                face=face or None,
+                source_sha256=_digest(rgb),
+                progress=host.progress_bar(),
+            )
+        for line in (*reference.notices, *reference.warnings):
+            host.tell(cls.hidden.unique_id, line)
+        overlay = host.image_from_arrays(draw_overlay(reference, head_model))
+        report = "\n".join(
+            [
+                f"Landmark error {reference.landmark_error_percent:.2f} % of the distance between the eyes.",
+                *reference.notices,
+                *reference.warnings,
+            ]
+        )
+        return io.NodeOutput(TrackedReference(reference, head_model), overlay, report, ui=ui.PreviewImage(overlay, cls=cls))
+
+    @classmethod
+    def validate_inputs(cls, head: str) -> bool | str:
+        if head not in host.head_names():
+            return f"No head `{head}` in models/mvp4d. Put it there and press R to refresh the node."
+        return True if importlib.util.find_spec("mediapipe") else NEEDS_MEDIAPIPE
+
+    @classmethod
+    def fingerprint_inputs(cls, head: str, **_: object) -> str:
+        return host.head_state(head)
+
+
+def _digest(rgb: np.ndarray) -> str:
+    """SHA-256 of the 8-bit picture: the file itself does not reach a node."""
+    return hashlib.sha256((rgb * 255 + 0.5).astype(np.uint8).tobytes()).hexdigest()

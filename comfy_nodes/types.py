@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pack's sockets, and what travels through those that carry more than one thing of the core."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from comfy_api.latest import io
+
+from ..mvp4d_core.avatar import GaussianAvatar
+from ..mvp4d_core.rig import HeadModel
+from ..mvp4d_core.tracking.reference import Reference
+
+CATEGORY = "MVP4D"
+
+ReferenceSocket = io.Custom("MVP4D_REFERENCE")  # TrackedReference
+PerformanceSocket = io.Custom("MVP4D_PERFORMANCE")  # rig.Performance
+PlanSocket = io.Custom("MVP4D_PLAN")  # conditioning.ViewPlan
+VideoSocket = io.Custom("MVP4D_VIDEO")  # generate.MultiViewVideo
+AvatarSocket = io.Custom("MVP4D_AVATAR")  # BoundAvatar
+
+
+@dataclass(frozen=True)
+class TrackedReference:
+    """A tracked photo and the head it was tracked with."""
+
+    reference: Reference
+    head_model: HeadModel
+
+
+@dataclass(frozen=True)
+class BoundAvatar:
+    """An avatar, and the head and identity that saving wants where the head's licence keeps the rig out of the file.
+
+    Both are None for an avatar that was loaded.
+    """
+
+    avatar: GaussianAvatar
+    head_model: HeadModel | None = None
+    shape: np.ndarray | None = None

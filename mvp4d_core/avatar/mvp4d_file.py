@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `.mvp4d` file: one safetensors file, so nothing in it can run code or escape a folder.
+
+Tensors: `gaussians.*` (see `GaussianAvatar`) and, where the head's licence lets it travel, the personalised rig as `rig.*`. A head that may
+not travel is left out; then `identity.shape` and `identity.offsets` stay and the head is asked for by the digest in the metadata.
+Metadata: `schema`, the rig's texts as `rig.*`, and the avatar's own texts. Numpy alone reads and writes it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FormatError, InputError, MissingAssetError
+from ..io import safetensors_numpy
+from ..rig import HeadModel, head_model_digest, head_model_from_tensors, head_model_to_tensors, personalize
+from .gaussian_avatar import GAUSSIAN_ARRAYS, GaussianAvatar
+
+SCHEMA = "mvp4d-avatar/1"
+FREE_LICENCES = ("CC0-1.0", "CC-BY-4.0", "Apache-2.0", "MIT")
+_GAUSSIANS = (*GAUSSIAN_ARRAYS, "binding")
+
+
+def save_avatar(path: str | Path, avatar: GaussianAvatar, *, head_model: HeadModel | None = None, shape: np.ndarray | None = None) -> None:
+    """Writes an avatar atomically.
+
+    Args:
+        head_model, shape: the head before it was personalised and its (S,) coefficients; wanted only when the rig's licence keeps it from
+            travelling.
+
+    Raises:
+        InputError: the rig may not travel and `head_model` or `shape` is not given.
+    """
+    tensors = {f"gaussians.{name}": getattr(avatar, name) for name in _GAUSSIANS}
+    metadata = {"schema": SCHEMA, **{f"avatar.{key}": text for key, text in avatar.metadata.items()}}
+    if avatar.rig.licence in FREE_LICENCES:
+        rig_tensors, rig_texts = head_model_to_tensors(avatar.rig)
+        tensors |= {f"rig.{name}": array for name, array in rig_tensors.items()}
+        metadata |= {f"rig.{name}": text for name, text in rig_texts.items()}
+    else:
+        if head_model is None or shape is None:
+            raise InputError(
+                f"The head `{avatar.rig.name}` ({avatar.rig.licence}) may not travel in an avatar: give its head_model and shape."
+            )
+        tensors |= {"identity.shape": np.asarray(shape, np.float32), "identity.offsets": avatar.rig.static_offsets}
+        metadata |= {"rig_name": head_model.name, "rig_digest": head_model_digest(head_model)}
+    safetensors_numpy.write(path, tensors, metadata)
+
+
+def load_avatar(path: str | Path, *, head_model: HeadModel | None = None) -> GaussianAvatar:
+    """Reads an avatar.
+
+    Args:
+        head_model: the licensed head of an avatar that does not carry its own.
+
+    Raises:
+        FormatError: not an avatar, another schema, truncated or hostile.
+        MissingAssetError: the avatar needs a licensed head; the message names it.
+    """
+    name = Path(path).name
+    tensors, metadata = safetensors_numpy.read(path)
+    schema = metadata.get("schema", "none")
+    if schema != SCHEMA:
+        raise FormatError(f"{name} is not an avatar this version reads: its schema must be `{SCHEMA}`, got `{schema[:60]}`.")
+    missing = [key for key in _GAUSSIANS if f"gaussians.{key}" not in tensors]
+    if missing:
+        raise FormatError(f"{name} lacks gaussians.{', gaussians.'.join(missing)}; it was cut short or written by something else.")
+    if "rig_digest" in metadata:
+        rig = _licensed_rig(name, tensors, metadata, head_model)
+    else:
+        rig_tensors = {key.removeprefix("rig."): array for key, array in tensors.items() if key.startswith("rig.")}
+        rig = head_model_from_tensors(rig_tensors, {key.removeprefix("rig."): t for key, t in metadata.items() if key.startswith("rig.")})
+    texts = {key.removeprefix("avatar."): text for key, text in metadata.items() if key.startswith("avatar.")}
+    return GaussianAvatar(**{key: tensors[f"gaussians.{key}"] for key in _GAUSSIANS}, rig=rig, metadata=texts)
+
+
+def _licensed_rig(name: str, tensors: dict[str, np.ndarray], metadata: dict[str, str], head_model: HeadModel | None) -> HeadModel:
+    wanted = f"`{metadata.get('rig_name', '?')}` (digest {metadata['rig_digest'][:12]})"
+    if head_model is None:
+        raise MissingAssetError(
+            f"{name} rides on the licensed head {wanted}, which may not travel inside it.\n"
+            "Convert your copy with `mvp4d import-flame` and give it with --rig."
+        )
+    if head_model_digest(head_model) != metadata["rig_digest"]:
+        raise InputError(f"{name} wants the head {wanted}, got `{head_model.name}` (digest {head_model_digest(head_model)[:12]}).")
+    if "identity.shape" not in tensors or "identity.offsets" not in tensors:
+        raise FormatError(f"{name} lacks identity.shape or identity.offsets; it was cut short or written by something else.")
+    shape, offsets = tensors["identity.shape"], tensors["identity.offsets"]
+    if shape.shape != (head_model.shapedirs.shape[2],) or offsets.shape != head_model.v_template.shape:
+        raise FormatError(f"{name} has an identity of {shape.shape} and {offsets.shape} that does not fit the head {wanted}.")
+    return personalize(head_model, shape, offsets)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mvp4d doctor`: what is installed, which device works, and which licensed files are missing and where they go."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from .terminal import answer
+
+PACKAGES = (
+    "numpy",
+    "torch",
+    "diffusers",
+    "safetensors",
+    "numba",
+    "scipy",
+    "trimesh",
+    "Pillow",
+    "av",
+    "tqdm",
+    "mediapipe",
+    "gsplat",
+    "bpy",
+    "accelerate",
+)
+EXTRA_OF = {"mediapipe": "track", "gsplat": "cuda", "bpy": "blender", "accelerate": "train"}
+HEAD_FOLDER = Path.home() / ".mvp4d" / "heads"
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Declares the command."""
+    subparsers.add_parser("doctor", help="what is installed and what is missing", description="What is installed and what is missing.")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Answers with the machine's state; `missing` says how to get what is not there."""
+    versions: dict[str, str | None] = {}
+    missing: dict[str, str] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+            missing[package] = f"pip install 'mvp4d[{EXTRA_OF.get(package, 'torch')}]'"
+    heads = sorted(str(path) for path in HEAD_FOLDER.glob("*.safetensors")) if HEAD_FOLDER.is_dir() else []
+    if not heads:
+        missing["FLAME"] = (
+            f"optional and licensed: get it from its authors, convert it with `mvp4d import-flame`, keep the .safetensors in {HEAD_FOLDER}; "
+            "the open head is built in"
+        )
+    missing["mmvdm weights"] = "none are public; `--generator auto` uses the proxy, which needs none"
+    answer(
+        {
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "cores": os.cpu_count(),
+            "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+            "packages": versions,
+            **_devices(),
+            "heads": ["open-head", *heads],
+            "missing": missing,
+        },
+        arguments,
+    )
+
+
+def _devices() -> dict[str, object]:
+    """The torch device and which splat rasteriser works on it, tried and not guessed."""
+    try:
+        import torch
+    except ImportError:
+        return {"device": None, "splat_backend": None}
+    from ..errors import MissingAssetError
+    from ..render import gsplat_backend
+
+    if not torch.cuda.is_available():
+        return {"device": "cpu", "splat_backend": "numba"}
+    try:
+        gsplat_backend.probe(torch.device("cuda"))
+    except MissingAssetError as error:
+        return {"device": torch.cuda.get_device_name(0), "splat_backend": f"numba; gsplat does not work: {error}"}
+    return {"device": torch.cuda.get_device_name(0), "splat_backend": "gsplat"}

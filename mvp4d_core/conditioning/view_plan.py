@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""V static cameras times F performance frames, one square crop a view.
+
+The camera ranges of the presets are this project's own choice; the method's authors name 120 and 360 degree settings without
+publishing theirs.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..cameras import Camera, crop_camera, orbit_camera, project
+from ..errors import FormatError, InputError
+from ..io import safetensors_numpy
+from ..rig import HeadModel, Performance, skin
+
+SCHEMA = "mvp4d-plan/1"
+CROP_MARGIN = 1.2  # side of the crop over the side of the head's box, as CAP4D crops
+DISTANCE = 1.2  # metres from the head's middle: a portrait photographer's distance
+# preset -> half ranges of azimuth and elevation in degrees; 360 has rings instead
+ELLIPSES = {60: (30.0, 15.0), 120: (60.0, 20.0), 180: (90.0, 20.0)}
+RINGS_360 = (15.0, -10.0, 40.0)
+PRESETS = (*ELLIPSES, 360)
+DEFAULT_VIEWS = {60: 12, 120: 16, 180: 20, 360: 24}
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """What a generator is asked for: `cameras` (V of one size) and `performance` (F frames). `preset` is 60, 120, 180 or 360 degrees."""
+
+    cameras: tuple[Camera, ...]
+    performance: Performance
+    preset: int
+
+    def __post_init__(self) -> None:
+        if not self.cameras or len({(c.width, c.height) for c in self.cameras}) != 1:
+            raise InputError(f"A view plan must have cameras of one size, got {len(self.cameras)} cameras.")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(V, F, H, W)."""
+        return len(self.cameras), len(self.performance), self.cameras[0].height, self.cameras[0].width
+
+
+def view_directions(preset: int, views: int) -> np.ndarray:
+    """(V, 2) azimuth and elevation in radians; the first view of every preset is frontal or nearly so."""
+    if preset not in PRESETS or views < 1:
+        raise InputError(f"A view plan must have a preset of {', '.join(map(str, PRESETS))} and at least 1 view, got {preset} and {views}.")
+    if preset == 360:
+        rings = [np.arange(ring, views, len(RINGS_360)) for ring in range(len(RINGS_360))]
+        degrees = np.zeros((views, 2))
+        for ring, members in enumerate(rings):
+            around = (np.arange(len(members)) + ring / len(RINGS_360)) / max(1, len(members)) * 360
+            degrees[members] = np.stack([(around + 180) % 360 - 180, np.full(len(members), RINGS_360[ring])], axis=-1)
+        return np.deg2rad(degrees)
+    azimuth, elevation = ELLIPSES[preset]
+    # a sunflower covers an ellipse evenly for any number of views: golden angle, radius growing as the square root
+    index = np.arange(views)
+    radius, angle = np.sqrt(index / max(1, views - 1)), index * np.pi * (3 - np.sqrt(5))
+    return np.deg2rad(np.stack([azimuth * radius * np.cos(angle), elevation * radius * np.sin(angle)], axis=-1))
+
+
+def head_centre(rig: HeadModel) -> np.ndarray:
+    """The middle of the head's box (3,), where cameras look; shoulders and neck left out where the rig names its neck."""
+    vertices = rig.v_template + rig.static_offsets
+    if "neck" in rig.regions and len(rig.regions["neck"]) < len(vertices):
+        vertices = vertices[~rig.region_mask("neck")]
+    return (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+
+
+def frame_camera(camera: Camera, points: np.ndarray, size: int, margin: float = CROP_MARGIN) -> Camera:
+    """`camera` cropped to a square of `size` pixels around the projected `points` (..., 3), `margin` times as wide as their box."""
+    pixels, depth = project(points.reshape(-1, 3), camera)
+    if depth.min() <= 0.05:
+        raise InputError("The camera must be in front of the whole head, got a head at or behind it; move it away.")
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    centre, half = (low + high) / 2, (high - low).max() / 2 * margin
+    return crop_camera(camera, np.concatenate([centre - half, centre + half]), size, size)
+
+
+def plan_views(rig: HeadModel, performance: Performance, *, preset: int = 120, views: int | None = None, size: int = 256) -> ViewPlan:
+    """Cameras around a person's rig, each cropped once for the whole performance.
+
+    Args:
+        rig: a personalised head.
+        performance: F frames for this rig.
+        preset: degrees: 60, 120, 180 or 360.
+        views: V, or None for the preset's own number.
+        size: pixels, the side of every square frame.
+    """
+    if not 16 <= size <= 2048:
+        raise InputError(f"`size` of a view plan must be 16 to 2048 px, got {size}.")
+    directions = view_directions(preset, views or DEFAULT_VIEWS.get(preset, 1))
+    posed = np.stack([skin(rig, None, p.expression, p.rotations, p.translation) for p in (performance[f] for f in range(len(performance)))])
+    target = head_centre(rig)
+    cameras = [
+        frame_camera(
+            orbit_camera(azimuth, elevation, target=target, distance=DISTANCE, fov_y=np.deg2rad(20), width=size, height=size), posed, size
+        )
+        for azimuth, elevation in directions
+    ]
+    return ViewPlan(tuple(cameras), performance, preset)
+
+
+def save_plan(plan: ViewPlan, path: str | Path) -> None:
+    """Writes a plan as one safetensors file, atomically."""
+    performance = plan.performance
+    tensors = {
+        "K": np.stack([c.K for c in plan.cameras]),
+        "camera_from_world": np.stack([c.camera_from_world for c in plan.cameras]),
+        "expression": performance.expression,
+        "rotations": performance.rotations,
+        "translation": performance.translation,
+    }
+    texts = {
+        "size": [plan.cameras[0].width, plan.cameras[0].height],
+        "preset": plan.preset,
+        "fps": performance.fps,
+        "expression_names": performance.expression_names,
+        "joint_names": performance.joint_names,
+    }
+    safetensors_numpy.write(path, tensors, {"schema": SCHEMA, **{key: json.dumps(value) for key, value in texts.items()}})
+
+
+def load_plan(path: str | Path) -> ViewPlan:
+    """Reads what `save_plan` wrote; raises FormatError for anything else."""
+    tensors, metadata = safetensors_numpy.read(path)
+    if metadata.get("schema") != SCHEMA:
+        raise FormatError(f"{Path(path).name} is not a view plan: its schema must be `{SCHEMA}`, got `{metadata.get('schema', 'none')}`.")
+    try:
+        texts = {key: json.loads(metadata[key]) for key in ("size", "preset", "fps", "expression_names", "joint_names")}
+        width, height = (int(v) for v in texts["size"])
+        cameras = tuple(Camera(K, m, width, height) for K, m in zip(tensors["K"], tensors["camera_from_world"], strict=True))
+        performance = Performance(
+            tensors["expression"],
+            tensors["rotations"],
+            tensors["translation"],
+            float(texts["fps"]),
+            tuple(texts["expression_names"]),
+            tuple(texts["joint_names"]),
+        )
+        return ViewPlan(cameras, performance, int(texts["preset"]))
+    except (KeyError, ValueError, TypeError, RecursionError, InputError) as error:
+        raise FormatError(f"{Path(path).name} is a damaged view plan: {error}") from None

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole walk, photo to avatar: track, generate, distill, show. Stage by stage, each finished one kept, so a killed run continues."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from . import __version__
+from .avatar import GaussianAvatar, load_avatar, save_avatar
+from .avatar.file_space import write_posed_ply
+from .conditioning import DEFAULT_VIEWS, plan_views
+from .distill import DistillConfig, distill_avatar
+from .errors import InputError, StorageError
+from .evaluation.avatar import evaluate_heldout, evaluate_reference
+from .generate import MultiViewGenerator, ProxyGenerator, load_multiview, save_multiview
+from .io.atomic import atomic_text
+from .io.images import read_image, write_image
+from .journal import Journal, digest
+from .memory import peak_memory_gb
+from .progress import Progress, silent
+from .rig import OPEN_HEAD, HeadModel, Performance, head_model_digest, load_head_model, save_performance, showcase_performance
+from .showreel import contact_sheet, show_camera, write_showcase, write_turntable
+from .tracking import draw_overlay, load_reference, save_reference, track_portrait
+from .tracking.reference import Reference
+
+GENERATORS: dict[str, Callable[[], MultiViewGenerator]] = {"proxy": ProxyGenerator}
+
+
+@dataclass(frozen=True)
+class CreateSettings:
+    """What decides an avatar.
+
+    Attributes:
+        preset: degrees the generated views span: 60, 120, 180 or 360.
+        views, frames: V and F; `views` None is the preset's own number.
+        size: pixels a side of a generated frame.
+        quality: `draft`, `standard` or `high`, see `DistillConfig.preset`.
+        generator: `auto` or `proxy`.
+        seed: decides everything random.
+        face: which face of the photo, 1 being the largest; None takes the largest, with a notice.
+        rig: `open-head` or the path of a head's .safetensors.
+        device: `cpu` or `cuda`.
+        steps, splats: override the quality's own numbers.
+        picture_size: pixels a side of the showcase, turntable and contact sheet cells.
+    """
+
+    preset: int = 360
+    views: int | None = None
+    frames: int = 21
+    size: int = 256
+    quality: str = "draft"
+    generator: str = "auto"
+    seed: int = 0
+    face: int | None = None
+    rig: str = OPEN_HEAD
+    device: str = "cpu"
+    steps: int | None = None
+    splats: int | None = None
+    picture_size: int = 512
+
+    def distill_config(self) -> DistillConfig:
+        """The fit these settings ask for."""
+        overrides = {name: value for name in ("steps", "splats") if (value := getattr(self, name)) is not None}
+        return replace(DistillConfig.preset(self.quality), seed=self.seed, **overrides)
+
+
+def choose_generator(name: str) -> tuple[str, MultiViewGenerator]:
+    """The generator called `name`; `auto` takes the best that is present. Raises InputError for an unknown one."""
+    chosen = "proxy" if name == "auto" else name
+    if chosen not in GENERATORS:
+        raise InputError(f"`generator` must be auto or one of {', '.join(GENERATORS)}, got `{name}`.")
+    return chosen, GENERATORS[chosen]()
+
+
+def make_folder(folder: Path) -> None:
+    """Makes an output folder; StorageError where it can't be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise StorageError(f"The folder {folder} can't be made: {error.strerror}. Give another one with -o.") from None
+    if not writable:
+        raise StorageError(f"The folder {folder} can't be written. Give another one with -o.")
+
+
+def resample(performance: Performance, frames: int) -> Performance:
+    """`frames` of a performance, evenly spaced from its first to its last."""
+    if not 1 <= frames <= 1000:
+        raise InputError(f"`frames` must be 1 to 1000, got {frames}.")
+    return performance.select(np.round(np.linspace(0, len(performance) - 1, frames)).astype(int))
+
+
+def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSettings, progress: Progress = silent) -> dict:
+    """Photo to avatar.mvp4d in `folder`, beside it avatar.ply, showcase.mp4, turntable.mp4, contact_sheet.png and tracking.png.
+
+    A stage whose inputs and settings are unchanged and whose files are there is not run again.
+
+    Returns:
+        The report, also written to report.json: measured figures, seconds by stage, peak memory, notices.
+    """
+    folder = Path(folder)
+    config, (generator_name, generator) = settings.distill_config(), choose_generator(settings.generator)
+    model = load_head_model(settings.rig)
+    rgb, alpha = read_image(photo)
+    source = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
+    make_folder(folder)
+    journal = Journal(folder)
+
+    track_key = digest(__version__, source, head_model_digest(model), settings.face)
+    journal.run(
+        "track", track_key, ["reference.safetensors", "tracking.png"], lambda: _track(folder, rgb, alpha, source, model, settings, progress)
+    )
+    reference = load_reference(folder / "reference.safetensors")
+    rig = reference.rig(model)
+    performance = showcase_performance(model)
+
+    generate_key = digest(track_key, generator_name, settings.preset, settings.views, settings.frames, settings.size, settings.seed)
+
+    def generate() -> None:
+        views = settings.views or DEFAULT_VIEWS.get(settings.preset)
+        plan = plan_views(rig, resample(performance, settings.frames), preset=settings.preset, views=views, size=settings.size)
+        video = generator.generate(reference, plan, head_model=model, seed=settings.seed, progress=progress)
+        save_multiview(video, folder / "multiview", progress)
+
+    journal.run("generate", generate_key, ["multiview/multiview.json"], generate)
+
+    distill_key = digest(generate_key, asdict(config))
+    checkpoint = folder / "fit.safetensors"
+
+    def distill() -> None:
+        video = load_multiview(folder / "multiview")
+        avatar = distill_avatar(
+            video, reference, config, head_model=model, device=settings.device, checkpoint=checkpoint, progress=progress
+        )
+        save_avatar(folder / "avatar.mvp4d", avatar, head_model=model, shape=reference.shape)
+        checkpoint.unlink(missing_ok=True)
+
+    journal.run("distill", distill_key, ["avatar.mvp4d"], distill)
+    avatar = load_avatar(folder / "avatar.mvp4d", head_model=model)
+
+    show_key = digest(distill_key, settings.picture_size)
+    shown = ["avatar.ply", "performance.safetensors", "showcase.mp4", "turntable.mp4", "contact_sheet.png"]
+    journal.run("show", show_key, shown, lambda: _show(folder, avatar, reference, performance, settings, progress))
+
+    figures: dict = {}
+
+    def evaluate() -> None:
+        figures["landmark_error_percent"] = reference.landmark_error_percent
+        figures["reference_psnr"] = evaluate_reference(avatar, reference, device=settings.device)
+        figures.update(evaluate_heldout(avatar, load_multiview(folder / "multiview"), config, device=settings.device, progress=progress))
+        atomic_text(folder / "figures.json", json.dumps(figures, indent=2))
+
+    if not journal.run("evaluate", distill_key, ["figures.json"], evaluate):
+        figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+
+    seconds = journal.seconds()
+    report = {
+        **figures,
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
+        "peak_memory_gb": peak_memory_gb(),
+        "splats": len(avatar),
+        "generator": generator_name,
+        "notices": list(reference.notices),
+        "warnings": list(reference.warnings),
+        "version": __version__,
+    }
+    atomic_text(folder / "report.json", json.dumps(report, indent=2))
+    return report
+
+
+def _track(
+    folder: Path, rgb: np.ndarray, alpha: np.ndarray | None, source: str, model: HeadModel, settings: CreateSettings, progress: Progress
+) -> None:
+    reference = track_portrait(rgb, alpha, head_model=model, face=settings.face, source_sha256=source, progress=progress)
+    write_image(folder / "tracking.png", draw_overlay(reference, model))
+    save_reference(reference, folder / "reference.safetensors")
+
+
+def _show(
+    folder: Path,
+    avatar: GaussianAvatar,
+    reference: Reference,
+    performance: Performance,
+    settings: CreateSettings,
+    progress: Progress,
+) -> None:
+    write_posed_ply(folder / "avatar.ply", avatar, performance[0])
+    save_performance(performance, folder / "performance.safetensors")
+    camera = show_camera(avatar, performance, settings.picture_size)
+    write_showcase(folder / "showcase.mp4", avatar, performance, camera, device=settings.device, progress=progress)
+    write_turntable(folder / "turntable.mp4", avatar, performance, settings.picture_size, device=settings.device, progress=progress)
+    write_image(folder / "contact_sheet.png", contact_sheet(avatar, reference, settings.picture_size // 2, device=settings.device))

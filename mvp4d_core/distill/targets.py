@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures a fit looks at: those of a multi-view video that are not held out, and the photo itself."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..cameras import Camera
+from ..conditioning import reference_camera, resample_photo
+from ..differentiable.binding import TriangleFrames, frames_to_torch
+from ..generate.multiview import MultiViewVideo
+from ..rig import HeadModel, Parameters, skin, triangle_frames
+from ..tracking.reference import Reference
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """C pictures of one pose.
+
+    Attributes:
+        images: (C, H, W, 3) float32 on white; `alphas` (C, H, W, 1).
+        viewmats, Ks: (C, 4, 4) and (C, 3, 3) float32, gsplat's.
+        frames: the triangles of that pose.
+    """
+
+    images: torch.Tensor
+    alphas: torch.Tensor
+    viewmats: torch.Tensor
+    Ks: torch.Tensor
+    frames: TriangleFrames
+
+
+def heldout_split(views: int, frames: int, part: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which whole views and whole frames are kept out, so that about `part` of the pictures are; half of them by views, half by frames.
+
+    With one view only frames are kept out, with one frame only views, with one of both nothing.
+    """
+    if part <= 0 or views * frames == 1:
+        return (), ()
+    rng = np.random.default_rng((seed, views, frames))
+    share = part / 2 if views > 1 and frames > 1 else part
+    held_views = rng.choice(views, max(1, round(views * share)), replace=False) if views > 1 else []
+    held_frames = rng.choice(frames, max(1, round(frames * share)), replace=False) if frames > 1 else []
+    return tuple(sorted(int(v) for v in held_views)), tuple(sorted(int(f) for f in held_frames))
+
+
+def camera_tensors(cameras: list[Camera], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(viewmats (C, 4, 4), Ks (C, 3, 3)) float32."""
+    viewmats = torch.as_tensor(np.stack([c.camera_from_world for c in cameras]), dtype=torch.float32, device=device)
+    return viewmats, torch.as_tensor(np.stack([c.K for c in cameras]), dtype=torch.float32, device=device)
+
+
+def pose_frames(rig: HeadModel, parameters: Parameters, device: torch.device | str) -> TriangleFrames:
+    """The triangles of one pose on `device`."""
+    vertices = skin(rig, None, parameters.expression, parameters.rotations, parameters.translation)
+    return frames_to_torch(triangle_frames(vertices, rig.faces), device=device)
+
+
+class VideoPictures:
+    """Pictures of a video by view and frame; poses are computed once."""
+
+    def __init__(self, video: MultiViewVideo, rig: HeadModel, device: torch.device | str) -> None:
+        self.video, self.rig, self.device = video, rig, device
+        self._frames: dict[int, TriangleFrames] = {}
+
+    def get(self, views: list[int], frame: int) -> Pictures:
+        """The pictures of `views` at `frame`."""
+        if frame not in self._frames:
+            self._frames[frame] = pose_frames(self.rig, self.video.plan.performance[frame], self.device)
+        images = torch.as_tensor(self.video.frames[views, frame], device=self.device).float() / 255
+        alphas = torch.as_tensor(self.video.alphas[views, frame], device=self.device).float()[..., None] / 255
+        viewmats, Ks = camera_tensors([self.video.plan.cameras[v] for v in views], self.device)
+        return Pictures(images, alphas, viewmats, Ks, self._frames[frame])
+
+
+def reference_pictures(reference: Reference, rig: HeadModel, size: int, device: torch.device | str) -> tuple[Pictures, Camera]:
+    """The photo as a target of the fit, and the camera it is seen with."""
+    camera = reference_camera(reference, rig, size)
+    image, matte = resample_photo(reference, camera)
+    viewmats, Ks = camera_tensors([camera], device)
+    return (
+        Pictures(
+            torch.as_tensor(image, dtype=torch.float32, device=device)[None],
+            torch.as_tensor(matte, dtype=torch.float32, device=device)[None, ..., None],
+            viewmats,
+            Ks,
+            pose_frames(rig, reference.parameters, device),
+        ),
+        camera,
+    )

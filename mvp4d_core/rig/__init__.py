@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Heads, how they move, and how Gaussians ride on them."""
+
+from .arkit import ARKIT_NAMES, mirror_name
+from .binding import TriangleFrames, bound_to_world, triangle_frames, world_to_bound
+from .head_model import (
+    OPEN_HEAD,
+    HeadModel,
+    head_model_digest,
+    head_model_from_tensors,
+    head_model_to_tensors,
+    load_head_model,
+    personalize,
+    save_head_model,
+)
+from .performance import Parameters, Performance, load_performance, rest_parameters, retarget, save_performance, single_frame
+from .showcase import showcase_performance
+from .skinning import joint_transforms, pose_features, skin
+
+__all__ = [
+    "ARKIT_NAMES",
+    "OPEN_HEAD",
+    "HeadModel",
+    "Parameters",
+    "Performance",
+    "TriangleFrames",
+    "bound_to_world",
+    "head_model_digest",
+    "head_model_from_tensors",
+    "head_model_to_tensors",
+    "joint_transforms",
+    "load_head_model",
+    "load_performance",
+    "mirror_name",
+    "personalize",
+    "pose_features",
+    "rest_parameters",
+    "retarget",
+    "save_head_model",
+    "save_performance",
+    "showcase_performance",
+    "single_frame",
+    "skin",
+    "triangle_frames",
+    "world_to_bound",
+]

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an actor does: expressions, joint rotations and head motion over time, and the file that holds it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FormatError, InputError
+from ..io import safetensors_numpy
+from .head_model import HeadModel
+
+SCHEMA = "mvp4d-performance/1"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """One frame: `expression` (E,) weights, `rotations` (J, 3) axis-angle radians, `translation` (3,) metres."""
+
+    expression: np.ndarray
+    rotations: np.ndarray
+    translation: np.ndarray
+
+
+@dataclass(frozen=True)
+class Performance:
+    """T frames.
+
+    Attributes:
+        expression: (T, E) float32 weights, named by `expression_names`.
+        rotations: (T, J, 3) float32 axis-angle radians, each relative to the parent joint, named by `joint_names`.
+        translation: (T, 3) float32 metres.
+        fps: frames a second.
+    """
+
+    expression: np.ndarray
+    rotations: np.ndarray
+    translation: np.ndarray
+    fps: float
+    expression_names: tuple[str, ...]
+    joint_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        frames = len(self.expression)
+        wanted = {
+            "expression": (frames, len(self.expression_names)),
+            "rotations": (frames, len(self.joint_names), 3),
+            "translation": (frames, 3),
+        }
+        for name, shape in wanted.items():
+            array = np.asarray(getattr(self, name), dtype=np.float32)
+            if array.shape != shape or not np.isfinite(array).all():
+                raise InputError(f"`{name}` of a performance must be finite and {shape}, got {array.shape}.")
+            object.__setattr__(self, name, array)
+        if frames < 1 or not 0 < self.fps <= 1000:
+            raise InputError(f"A performance must have a frame and 0 < fps <= 1000, got {frames} frames at {self.fps} fps.")
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+    def __getitem__(self, frame: int) -> Parameters:
+        return Parameters(self.expression[frame], self.rotations[frame], self.translation[frame])
+
+    def select(self, frames: np.ndarray | slice | list[int]) -> "Performance":
+        """The chosen frames, in the order given."""
+        return Performance(
+            self.expression[frames], self.rotations[frames], self.translation[frames], self.fps, self.expression_names, self.joint_names
+        )
+
+
+def rest_parameters(model: HeadModel) -> Parameters:
+    """The neutral face, looking straight ahead."""
+    return Parameters(
+        np.zeros(len(model.expression_names), np.float32), np.zeros((len(model.joint_names), 3), np.float32), np.zeros(3, np.float32)
+    )
+
+
+def single_frame(parameters: Parameters, model: HeadModel, fps: float = 24.0) -> Performance:
+    """A performance of one frame."""
+    frame = (array[None] for array in (parameters.expression, parameters.rotations, parameters.translation))
+    return Performance(*frame, fps, model.expression_names, model.joint_names)
+
+
+def retarget(performance: Performance, model: HeadModel) -> Performance:
+    """The performance with the expressions and joints of `model`, matched by name; those the performance lacks stay at rest."""
+    common = [name for name in model.expression_names if name in performance.expression_names]
+    if not common and not set(model.joint_names) & set(performance.joint_names):
+        raise InputError(f"The performance shares no expression and no joint with the head `{model.name}`; retarget it first.")
+    expression = np.zeros((len(performance), len(model.expression_names)), np.float32)
+    for name in common:
+        expression[:, model.expression_names.index(name)] = performance.expression[:, performance.expression_names.index(name)]
+    rotations = np.zeros((len(performance), len(model.joint_names), 3), np.float32)
+    for joint, name in enumerate(model.joint_names):
+        if name in performance.joint_names:
+            rotations[:, joint] = performance.rotations[:, performance.joint_names.index(name)]
+    return Performance(expression, rotations, performance.translation, performance.fps, model.expression_names, model.joint_names)
+
+
+def save_performance(performance: Performance, path: str | Path) -> None:
+    """Writes one safetensors file, atomically."""
+    tensors = {name: getattr(performance, name) for name in ("expression", "rotations", "translation")}
+    names = {name: json.dumps(getattr(performance, name)) for name in ("expression_names", "joint_names", "fps")}
+    safetensors_numpy.write(path, tensors, {"schema": SCHEMA, **names})
+
+
+def load_performance(path: str | Path) -> Performance:
+    """Reads what `save_performance` wrote; raises FormatError for anything else."""
+    tensors, metadata = safetensors_numpy.read(path)
+    if metadata.get("schema") != SCHEMA:
+        raise FormatError(f"{Path(path).name} is not a performance: its schema must be `{SCHEMA}`, got `{metadata.get('schema', 'none')}`.")
+    try:
+        names = {name: json.loads(metadata[name]) for name in ("expression_names", "joint_names", "fps")}
+        arrays = {name: tensors[name] for name in ("expression", "rotations", "translation")}
+        return Performance(
+            **arrays, fps=float(names["fps"]), expression_names=tuple(names["expression_names"]), joint_names=tuple(names["joint_names"])
+        )
+    except (KeyError, ValueError, TypeError, RecursionError, InputError) as error:
+        raise FormatError(f"{Path(path).name} is a damaged performance: {error}") from None

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures and videos by which a person judges an avatar: showcase, turntable, contact sheet."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .avatar import GaussianAvatar
+from .cameras import Camera, orbit_camera
+from .conditioning import frame_camera, head_centre, reference_camera, resample_photo
+from .io.video import write_video
+from .progress import Progress, silent
+from .render.avatar import render_avatar, render_performance
+from .rig import Parameters, Performance, rest_parameters, single_frame, skin
+from .tracking.reference import Reference
+
+DISTANCE, FOV_Y = 1.2, np.deg2rad(20)
+TURN_FPS, TURN_SECONDS = 24.0, 4.0
+# contact sheet: one expression a row, one direction a column (azimuth, elevation in degrees)
+SHEET_VIEWS = ((0, 5), (-35, 5), (35, 5), (90, 5), (180, 10))
+SHEET_EXPRESSIONS: dict[str, dict[str, float]] = {
+    "rest": {},
+    "jaw open": {"jawOpen": 1.0},
+    "smile": {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0, "cheekSquintLeft": 0.5, "cheekSquintRight": 0.5},
+    "eyes shut": {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0},
+    "brows up, pucker": {"browInnerUp": 1.0, "browOuterUpLeft": 1.0, "browOuterUpRight": 1.0, "mouthPucker": 1.0},
+}
+
+
+def orbit_around(avatar: GaussianAvatar, azimuth: float, elevation: float, size: int) -> Camera:
+    """A square camera that looks at the avatar's head from a portrait distance; angles in radians."""
+    return orbit_camera(azimuth, elevation, target=head_centre(avatar.rig), distance=DISTANCE, fov_y=FOV_Y, width=size, height=size)
+
+
+def show_camera(
+    avatar: GaussianAvatar, performance: Performance, size: int, azimuth: float = 0.0, elevation: float = np.deg2rad(3)
+) -> Camera:
+    """A camera that holds the whole performance."""
+    frames = [performance[f] for f in range(0, len(performance), max(1, len(performance) // 24))]
+    points = np.stack([skin(avatar.rig, None, p.expression, p.rotations, p.translation) for p in frames])
+    return frame_camera(orbit_around(avatar, azimuth, elevation, size), points, size, margin=1.1)
+
+
+def named_parameters(avatar: GaussianAvatar, weights: dict[str, float]) -> Parameters:
+    """The rest pose with the named expressions; names the rig lacks are left out."""
+    parameters = rest_parameters(avatar.rig)
+    for name, weight in weights.items():
+        if name in avatar.rig.expression_names:
+            parameters.expression[avatar.rig.expression_names.index(name)] = weight
+    return parameters
+
+
+def write_showcase(
+    path: Path, avatar: GaussianAvatar, performance: Performance, camera: Camera, *, device: str = "cpu", progress: Progress = silent
+) -> None:
+    """The performance from one camera, as MP4."""
+    frames = render_performance(avatar, performance, [camera], device=device, progress=progress, stage="showcase")
+    write_video(path, (image for image, _ in frames), performance.fps)
+
+
+def write_turntable(
+    path: Path, avatar: GaussianAvatar, performance: Performance, size: int, *, device: str = "cpu", progress: Progress = silent
+) -> None:
+    """Once around the head while it performs, as MP4."""
+    count = round(TURN_FPS * TURN_SECONDS)
+    chosen = performance.select(np.round(np.linspace(0, len(performance) - 1, count)).astype(int))
+    cameras = [orbit_around(avatar, angle, np.deg2rad(8), size) for angle in np.linspace(0, 2 * np.pi, count, endpoint=False)]
+    widest = max((show_camera(avatar, chosen, size, angle, np.deg2rad(8)) for angle in (0, np.pi / 2)), key=lambda c: 1 / c.K[0, 0])
+    cameras = [Camera(widest.K, camera.camera_from_world, size, size) for camera in cameras]
+    frames = render_performance(avatar, chosen, cameras, device=device, progress=progress, stage="turntable")
+    write_video(path, (image for image, _ in frames), TURN_FPS)
+
+
+def contact_sheet(avatar: GaussianAvatar, reference: Reference, cell: int, *, device: str = "cpu") -> np.ndarray:
+    """One picture: the photo beside the avatar in its place, then expressions from several directions. (H, W, 3) float32."""
+    camera = reference_camera(reference, avatar.rig, cell)
+    rows = [[resample_photo(reference, camera)[0], render_avatar(avatar, reference.parameters, camera, device=device)[0]]]
+    cameras = [
+        show_camera(avatar, single_frame(rest_parameters(avatar.rig), avatar.rig), cell, np.deg2rad(a), np.deg2rad(e))
+        for a, e in SHEET_VIEWS
+    ]
+    for weights in SHEET_EXPRESSIONS.values():
+        parameters = named_parameters(avatar, weights)
+        rows.append([render_avatar(avatar, parameters, camera, device=device)[0] for camera in cameras])
+    rows[0] += [np.ones((cell, cell, 3), np.float32)] * (len(SHEET_VIEWS) - 2)
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parametric fit: identity, expression, eye gaze, pose and focal length of a head to 478 face points of one picture.
+
+Levenberg-Marquardt with analytic derivatives on the corners of the landmark triangles (blend shapes are linear, and only joints that do not
+carry one another turn), weights re-estimated with the Geman-McClure function, and box limits kept exactly at every step. The head's own motion
+is folded into the camera: root and neck stay at rest. Priors: identity N(0, 1) per direction, expressions sparse, focal length log-normal.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sparse
+from scipy.optimize import lsq_linear
+
+from ..cameras import Camera
+from ..rig import ARKIT_NAMES, HeadModel, Parameters
+from ..rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
+from . import landmark_sets as sets
+
+FOCAL_35MM = 50.0  # mm: an ordinary portrait lens on a 36 x 24 mm frame
+_FRAME_DIAGONAL = 43.267  # mm
+_FOCAL_SIGMA = 0.35  # of the logarithm
+_FOCAL_BOUNDS = (20.0, 300.0)  # mm on the same frame
+_NOISE = 0.025  # of the distance between the eyes: what a landmark may be off by without the shape bending to it
+_OUTLIER = 0.10  # of the same: beyond it a landmark loses its say
+_EXPRESSION_SIGMA = 0.45
+_GAZE_SIGMA = np.radians(12)
+_GAZE_BOUND = np.radians(40)
+_JAW_BOUND = np.radians(30)
+_ROUNDS, _STEPS = 5, 8
+
+# joints that may turn: (name, bounds of pitch, bounds of yaw); the jaw only on heads whose expressions do not open it
+_EYES = tuple((name, (-_GAZE_BOUND, _GAZE_BOUND), (-_GAZE_BOUND, _GAZE_BOUND)) for name in ("left_eye", "right_eye"))
+_JAW = ("jaw", (0.0, _JAW_BOUND), (-0.08, 0.08))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`camera` sees the head at rest in head space; `points` (478, 2) px are the model's landmarks in it; `weights` (478,) in 0..1 say how far
+    each detected point was believed; `error` is the mean distance over the distance between the eyes.
+    """
+
+    shape: np.ndarray
+    parameters: Parameters
+    camera: Camera
+    points: np.ndarray
+    weights: np.ndarray
+    error: float
+
+
+def eye_distance(points: np.ndarray) -> float:
+    """Pixels between the centres of the irises of landmarks (478, 2 or 3)."""
+    return float(np.linalg.norm(points[sets.LEFT_IRIS[0], :2] - points[sets.RIGHT_IRIS[0], :2]))
+
+
+def face_scale(points: np.ndarray) -> float:
+    """Pixels between the eyes as they would be from the front: the distance in the picture and in MediaPipe's relative depth together."""
+    return float(np.linalg.norm(points[sets.LEFT_IRIS[0]] - points[sets.RIGHT_IRIS[0]]))
+
+
+def landmark_error_percent(fitted: np.ndarray, detected: np.ndarray) -> float:
+    """Mean 2D distance of the 478 points over the distance between the eyes, in percent."""
+    return 100 * float(np.linalg.norm(fitted[:, :2] - detected[:, :2], axis=1).mean()) / max(eye_distance(detected), 1e-6)
+
+
+def landmark_importance() -> np.ndarray:
+    """(478,) weights of the points' squared errors: features that make a likeness weigh more, the soft oval less."""
+    importance = np.ones(sets.LANDMARKS)
+    importance[list(sets.FACE_OVAL)] = 0.5
+    for group, weight in (
+        (sets.LEFT_BROW + sets.RIGHT_BROW, 1.5),
+        (sets.OUTER_LIPS + sets.INNER_LIPS, 3.0),
+        (sets.LEFT_EYE + sets.RIGHT_EYE, 4.0),
+        (sets.LEFT_IRIS + sets.RIGHT_IRIS, 4.0),
+        (sets.NOSE_BASE + sets.NOSE_BRIDGE, 2.0),
+    ):
+        importance[list(group)] = weight
+    return importance
+
+
+@dataclass(frozen=True)
+class _LandmarkRig:
+    """What of a head the landmarks need: n corner vertices, K = S + E blend directions, M turning joints."""
+
+    base: np.ndarray  # (n, 3)
+    basis: np.ndarray  # (n, 3, K)
+    joint_base: np.ndarray  # (M, 3)
+    joint_basis: np.ndarray  # (M, 3, K)
+    joint_weights: np.ndarray  # (n, M)
+    joint_correctives: np.ndarray  # (n, 3, M, 9)
+    gather: sparse.csr_matrix  # (478, n)
+    turning: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _State:
+    """The unknowns: rotation and translation of the head in the camera, log focal length, blend weights (K,), angles (M, 2) pitch and yaw."""
+
+    rotation: np.ndarray
+    translation: np.ndarray
+    log_focal: float
+    blend: np.ndarray
+    angles: np.ndarray
+
+    def moved(self, step: np.ndarray) -> "_State":
+        k = len(self.blend)
+        return _State(
+            axis_angle_to_matrix(step[:3]) @ self.rotation,
+            self.translation + step[3:6],
+            self.log_focal + step[6],
+            self.blend + step[7 : 7 + k],
+            self.angles + step[7 + k :].reshape(-1, 2),
+        )
+
+    def vector(self) -> np.ndarray:
+        """The unknowns as one vector, the rotation counted from where it is."""
+        return np.concatenate([np.zeros(3), self.translation, [self.log_focal], self.blend, self.angles.ravel()])
+
+
+def fit_head(model: HeadModel, landmarks: np.ndarray, width: int, height: int) -> Fit:
+    """Fits `model` to `landmarks` (478, 3): pixels of a picture of width x height, and relative depth, which only starts the pose."""
+    rig, joints = _landmark_rig(model)
+    scale = face_scale(landmarks)
+    centre = np.array([width, height]) / 2
+    unit = np.hypot(width, height) / _FRAME_DIAGONAL  # px per mm of focal length
+    state = _start(rig, landmarks, centre, FOCAL_35MM * unit)
+    lower, upper, inverse_sigma = _limits(model, rig, joints, unit)
+    importance = landmark_importance()
+    belief = np.ones(sets.LANDMARKS)
+    for round_index in range(_ROUNDS):
+        roots = _residual_roots(landmarks[:, :2], importance * belief) / (_NOISE * scale)
+        state = _descend(rig, state, landmarks[:, :2], centre, roots, lower, upper, _priors(rig, model, state, inverse_sigma, unit))
+        points, _ = _points(rig, state)
+        pixels = _project(state, points, centre)
+        distance = np.linalg.norm(pixels - landmarks[:, :2], axis=1) / scale
+        belief = (1 + (distance / _OUTLIER) ** 2) ** -2 * _facing(model, rig, state)
+        if round_index == 0:
+            belief = np.maximum(belief, 0.3)  # a first fit is too rough to condemn anything
+    return _result(model, state, joints, landmarks, pixels, belief, width, height)
+
+
+def _landmark_rig(model: HeadModel) -> tuple[_LandmarkRig, list[tuple]]:
+    """The part of the head that the landmarks see, and the joints that turn."""
+    corners = model.faces[model.landmark_faces]
+    ids, inverse = np.unique(corners, return_inverse=True)
+    rows = np.repeat(np.arange(len(corners)), 3)
+    gather = sparse.csr_matrix((model.landmark_barycentrics.ravel().astype(np.float64), (rows, inverse.ravel())), shape=(len(corners), len(ids)))
+    wanted = _EYES if "jawOpen" in model.expression_names else (*_EYES, _JAW)
+    joints = [joint for joint in wanted if joint[0] in model.joint_names]
+    turning = tuple(model.joint_names.index(joint[0]) for joint in joints)
+    basis = np.concatenate([model.shapedirs, model.exprdirs], axis=2).astype(np.float64)
+    regressor = model.J_regressor[list(turning)].astype(np.float64)
+    correctives = model.posedirs.reshape(len(model.v_template), 3, -1, 9)[ids]
+    rig = _LandmarkRig(
+        base=model.v_template[ids].astype(np.float64) + model.static_offsets[ids],
+        basis=basis[ids],
+        joint_base=regressor @ model.v_template,
+        joint_basis=np.einsum("jv,vdk->jdk", regressor, basis, optimize=True),
+        joint_weights=model.lbs_weights[ids][:, list(turning)].astype(np.float64),
+        joint_correctives=correctives[:, :, [j - 1 for j in turning]].astype(np.float64),
+        gather=gather,
+        turning=turning,
+    )
+    return rig, joints
+
+
+def _limits(model: HeadModel, rig: _LandmarkRig, joints: list[tuple], unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lower and upper bounds of the unknowns, and one over the priors' standard deviations of blend weights and angles."""
+    shapes = len(model.shape_names)
+    arkit = np.array([name in ARKIT_NAMES for name in model.expression_names], bool)
+    low = [np.full(6, -np.inf), [np.log(_FOCAL_BOUNDS[0] * unit)], np.full(shapes, -4.0), np.where(arkit, 0.0, -3.0)]
+    high = [np.full(6, np.inf), [np.log(_FOCAL_BOUNDS[1] * unit)], np.full(shapes, 4.0), np.where(arkit, 1.0, 3.0)]
+    for _, pitch, yaw in joints:
+        low.append([pitch[0], yaw[0]])
+        high.append([pitch[1], yaw[1]])
+    # the eyes' own joints carry the gaze, so its expressions stay at rest
+    gaze = [7 + shapes + i for i, name in enumerate(model.expression_names) if name.startswith("eyeLook") and rig.turning]
+    low, high = np.concatenate(low), np.concatenate(high)
+    high[gaze] = 1e-9
+    spread = np.concatenate([np.ones(shapes), np.where(arkit, _EXPRESSION_SIGMA, 1.0), np.full(2 * len(joints), _GAZE_SIGMA)])
+    return low, high, 1 / spread
+
+
+def _start(rig: _LandmarkRig, landmarks: np.ndarray, centre: np.ndarray, focal: float) -> _State:
+    """Pose of the mean face by a similarity to MediaPipe's points in pixels and relative depth (Umeyama 1991)."""
+    points = rig.gather @ rig.base
+    source, target = points - points.mean(axis=0), landmarks - landmarks.mean(axis=0)
+    u, _, vt = np.linalg.svd(target.T @ source)
+    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = u @ flip @ vt
+    scale = np.linalg.norm(target[:, :2]) / np.linalg.norm((source @ rotation.T)[:, :2])
+    depth = focal / scale
+    middle = np.append((landmarks[:, :2].mean(axis=0) - centre) / scale, depth)
+    return _State(
+        rotation, middle - rotation @ points.mean(axis=0), float(np.log(focal)), np.zeros(rig.basis.shape[2]), np.zeros((len(rig.turning), 2))
+    )
+
+
+def _turns(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R = R_y(yaw) R_x(pitch) of angles (M, 2) and its derivatives: (M, 3, 3) and (M, 2, 3, 3)."""
+    zero = np.zeros(len(angles))
+    pitch = axis_angle_to_matrix(np.stack([angles[:, 0], zero, zero], axis=1))
+    yaw = axis_angle_to_matrix(np.stack([zero, angles[:, 1], zero], axis=1))
+    about_x = np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]], np.float64)
+    about_y = np.array([[0, 0, 1], [0, 0, 0], [-1, 0, 0]], np.float64)
+    return yaw @ pitch, np.stack([yaw @ about_x @ pitch, about_y @ yaw @ pitch], axis=1)
+
+
+def _points(rig: _LandmarkRig, state: _State) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks in head space (478, 3) and their derivatives by blend weights and angles (478, 3, K + 2 M)."""
+    vertices = rig.base + rig.basis @ state.blend
+    matrices, turned = _turns(state.angles)
+    joints = rig.joint_base + rig.joint_basis @ state.blend
+    moved = vertices.copy()
+    by_blend = rig.basis.copy()
+    by_angle = np.zeros((*vertices.shape, len(matrices), 2))
+    for m, matrix in enumerate(matrices):
+        weight = rig.joint_weights[:, m, None]
+        correction = rig.joint_correctives[:, :, m] @ (matrix - np.eye(3)).ravel()
+        offset = vertices - joints[m]
+        moved += weight * (offset @ (matrix - np.eye(3)).T) + correction
+        active = np.nonzero(rig.joint_weights[:, m])[0]
+        relative = rig.basis[active] - rig.joint_basis[m]
+        by_blend[active] += rig.joint_weights[active, m, None, None] * np.einsum("ab,nbk->nak", matrix - np.eye(3), relative)
+        for axis in range(2):
+            by_angle[:, :, m, axis] = weight * (offset @ turned[m, axis].T) + rig.joint_correctives[:, :, m] @ turned[m, axis].ravel()
+    derivative = np.concatenate([by_blend, by_angle.reshape(*vertices.shape, -1)], axis=2)
+    count = len(vertices)
+    return rig.gather @ moved, (rig.gather @ derivative.reshape(count, -1)).reshape(-1, 3, derivative.shape[2])
+
+
+def _project(state: _State, points: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    in_camera = points @ state.rotation.T + state.translation
+    return np.exp(state.log_focal) * in_camera[:, :2] / np.maximum(in_camera[:, 2:], 1e-3) + centre
+
+
+def _jacobian(state: _State, points: np.ndarray, by_form: np.ndarray) -> np.ndarray:
+    """(478, 2, 7 + K + 2 M): pixels by small rotation, translation, log focal length, blend weights and angles."""
+    turned = points @ state.rotation.T
+    in_camera = turned + state.translation
+    depth = np.maximum(in_camera[:, 2], 1e-3)
+    focal = np.exp(state.log_focal)
+    by_point = np.zeros((len(points), 2, 3))
+    by_point[:, 0, 0] = by_point[:, 1, 1] = focal / depth
+    by_point[:, :, 2] = -focal * in_camera[:, :2] / depth[:, None] ** 2
+    cross = np.zeros((len(points), 3, 3))  # d(exp(w) p)/dw = -[p]x
+    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = turned[:, 2], -turned[:, 1], turned[:, 0]
+    cross -= cross.transpose(0, 2, 1)
+    by_focal = focal * in_camera[:, :2, None] / depth[:, None, None]
+    by_form = np.einsum("nab,nbk->nak", by_point @ state.rotation, by_form, optimize=True)
+    return np.concatenate([by_point @ cross, by_point, by_focal, by_form], axis=2)
+
+
+def _residual_roots(detected: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(478, 2, 2) square roots of the weights. Points of the oval may slide along it: there the error along the outline counts a tenth."""
+    roots = np.sqrt(weights)[:, None, None] * np.eye(2)
+    ring = np.array(sets.FACE_OVAL)
+    along = np.roll(detected[ring], -1, axis=0) - np.roll(detected[ring], 1, axis=0)
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    across = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    root = np.sqrt(weights[ring])[:, None]
+    roots[ring] = np.stack([root * across, np.sqrt(0.1) * root * along], axis=1)
+    return roots
+
+
+def _priors(rig: _LandmarkRig, model: HeadModel, state: _State, inverse_sigma: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Diagonal of the priors' square roots over all unknowns, and what the unknowns are drawn to."""
+    shapes, blends = len(model.shape_names), rig.basis.shape[2]
+    inverse_sigma = inverse_sigma.copy()
+    # iteratively reweighted: small expressions are drawn to zero harder, which leaves few and clear ones
+    weights = np.abs(state.blend[shapes:])
+    inverse_sigma[shapes:blends] *= np.sqrt(0.5 + 0.5 * 0.3 / (0.1 + weights))
+    roots = np.concatenate([np.zeros(6), [1 / _FOCAL_SIGMA], inverse_sigma])
+    target = np.zeros(len(roots))
+    target[6] = np.log(FOCAL_35MM * unit)
+    return roots, target
+
+
+def _descend(
+    rig: _LandmarkRig,
+    state: _State,
+    detected: np.ndarray,
+    centre: np.ndarray,
+    roots: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    prior: tuple[np.ndarray, np.ndarray],
+) -> _State:
+    """Levenberg-Marquardt steps, each a least-squares problem with the box as its limits."""
+    prior_roots, prior_target = prior
+
+    def residuals(state: _State) -> tuple[np.ndarray, np.ndarray]:
+        points, by_form = _points(rig, state)
+        error = np.einsum("nab,nb->na", roots, _project(state, points, centre) - detected).ravel()
+        jacobian = np.einsum("nab,nbk->nak", roots, _jacobian(state, points, by_form), optimize=True)
+        return np.concatenate([error, prior_roots * (state.vector() - prior_target)]), jacobian.reshape(len(error), -1)
+
+    damping = 1e-3
+    error, jacobian = residuals(state)
+    for _ in range(_STEPS):
+        full = np.concatenate([jacobian, np.diag(prior_roots)])
+        normal = full.T @ full
+        gradient = full.T @ error
+        step = _boxed_step(normal + damping * np.diag(np.diag(normal)), gradient, lower - state.vector(), upper - state.vector())
+        candidate = state.moved(step)
+        new_error, new_jacobian = residuals(candidate)
+        gain = error @ error - new_error @ new_error
+        if gain <= 0:
+            damping *= 8
+            continue
+        state, error, jacobian = candidate, new_error, new_jacobian
+        damping = max(damping / 4, 1e-6)
+        if gain < 1e-5 * (error @ error):
+            break
+    return state
+
+
+def _boxed_step(normal: np.ndarray, gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """argmin over low <= x <= high of x^T normal x / 2 + gradient^T x."""
+    scale = 1 / np.sqrt(np.diag(normal))  # unknowns differ by orders of magnitude: radians, metres, weights
+    root = np.linalg.cholesky(normal * scale * scale[:, None])
+    target = np.linalg.solve(root, -gradient * scale)
+    free = np.linalg.solve(root.T, target) * scale
+    if (free >= low).all() and (free <= high).all():
+        return free
+    solution = lsq_linear(root.T, target, bounds=(np.minimum(low / scale, -1e-12), np.maximum(high / scale, 1e-12)), method="bvls", max_iter=200)
+    return np.clip(solution.x * scale, low, high)
+
+
+def _facing(model: HeadModel, rig: _LandmarkRig, state: _State) -> np.ndarray:
+    """(478,) from 0.1, where the surface looks away from the camera, to 1."""
+    shapes = len(model.shape_names)
+    vertices = model.v_template + model.shapedirs @ state.blend[:shapes] + model.exprdirs @ state.blend[shapes:]
+    a, b, c = (vertices[model.faces[model.landmark_faces, k]] for k in range(3))
+    normals = np.cross(b - a, c - a)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    eye = -state.rotation.T @ state.translation
+    towards = eye - (a + b + c) / 3
+    cosine = np.einsum("nd,nd->n", normals, towards) / np.linalg.norm(towards, axis=1)
+    return 0.1 + 0.9 * np.clip((cosine + 0.1) / 0.4, 0, 1)
+
+
+def _result(
+    model: HeadModel, state: _State, joints: list[tuple], landmarks: np.ndarray, pixels: np.ndarray, belief: np.ndarray, width: int, height: int
+) -> Fit:
+    shapes = len(model.shape_names)
+    rotations = np.zeros((len(model.joint_names), 3))
+    matrices, _ = _turns(state.angles)
+    for (name, *_), matrix in zip(joints, matrices, strict=True):
+        rotations[model.joint_names.index(name)] = quaternion_to_axis_angle(matrix_to_quaternion(matrix))
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = state.rotation, state.translation
+    focal = float(np.exp(state.log_focal))
+    camera = Camera(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), pose, width, height)
+    parameters = Parameters(state.blend[shapes:].astype(np.float32), rotations.astype(np.float32), np.zeros(3, np.float32))
+    return Fit(state.blend[:shapes].astype(np.float32), parameters, camera, pixels, belief, landmark_error_percent(pixels, landmarks))

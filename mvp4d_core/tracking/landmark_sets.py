@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of MediaPipe's 478 face points is what. "left" is the subject's left.
+
+The rings are ordered walks along the lines that MediaPipe's documentation draws (face_mesh_connections).
+"""
+
+LANDMARKS = 478
+
+FACE_OVAL = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)  # fmt: skip  # forehead, down the subject's left, chin, up the right
+
+# each eye: outer corner, along the lower lid, inner corner, back along the upper lid
+LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
+RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
+
+# each iris: centre, then four points of its rim
+LEFT_IRIS = (473, 474, 475, 476, 477)
+RIGHT_IRIS = (468, 469, 470, 471, 472)
+
+# each brow: lower edge from the temple to the nose, upper edge from the temple to the nose
+LEFT_BROW = (276, 283, 282, 295, 285, 300, 293, 334, 296, 336)
+RIGHT_BROW = (46, 53, 52, 65, 55, 70, 63, 105, 66, 107)
+
+# lips: right corner, along the upper lip to the left corner, back along the lower lip
+OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+
+NOSE_BRIDGE = (168, 6, 197, 195, 5, 4, 1)
+NOSE_BASE = (98, 97, 2, 326, 327)
+
+# points that meet when the mouth or an eye closes, upper before lower
+LIP_PAIRS = ((191, 95), (80, 88), (81, 178), (82, 87), (13, 14), (312, 317), (311, 402), (310, 318), (415, 324))
+LID_PAIRS = (
+    (246, 7), (161, 163), (160, 144), (159, 145), (158, 153), (157, 154), (173, 155),
+    (466, 249), (388, 390), (387, 373), (386, 374), (385, 380), (384, 381), (398, 382),
+)  # fmt: skip

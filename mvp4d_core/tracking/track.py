@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The walk from a photo to a `Reference`: faces, fit, offsets, mattes, hair."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from ..cameras import Camera, crop_camera, project
+from ..errors import InputError, TrackingError
+from ..progress import Progress, silent
+from ..rig import HeadModel, Parameters, head_model_digest, skin
+from . import judge
+from .crops import crop_square, paste_square
+from .detect import Face, find_faces
+from .fit import Fit, fit_head, landmark_error_percent
+from .matte import head_matte, joined, looks_like_hair, refine_matte
+from .mediapipe_backend import FaceModels
+from .offsets import landmark_offsets, to_rest_pose
+from .reference import Reference, quantised
+from .regions import mask_of, sides_of
+from .silhouette import Outline, find_outline, grow_hair
+from .zones import Zones, find_zones
+
+SMALLEST_FACE = 48  # px between the sides of a face
+_STAGE = "track"
+_STEPS = 6
+_CROP_FACES = 4.0  # side of the square around the head, in face widths
+_CROP_SIDES = (384, 768)  # px that square is worked on at, at least and at most
+_LOWEST_OUTLINE = 1.35  # distances from eyes to chin below the eyes
+_NECKLINE_COSINE = 0.35  # an edge against clothes that looks further down than this is a neckline
+_MATTE_FACES = (9.0, 4.6, 2.7)  # sides of the squares the matte is looked for in
+
+
+@dataclass(frozen=True)
+class _Square:
+    """A square of the photo: `centre` (2,) px, `side` px, and the pixels `size` it is worked on at."""
+
+    centre: np.ndarray
+    side: float
+    size: int
+
+    def camera(self, camera: Camera) -> Camera:
+        half = self.side / 2
+        return crop_camera(camera, np.array([*(self.centre - half), *(self.centre + half)]), self.size, self.size)
+
+    def inside(self, camera: Camera, margin: float) -> np.ndarray:
+        """(size, size) bool: at least `margin` photo pixels inside the photo."""
+        step = (np.arange(self.size) + 0.5) * self.side / self.size - self.side / 2
+        x, y = step + self.centre[0], step + self.centre[1]
+        return ((y > margin) & (y < camera.height - margin))[:, None] & ((x > margin) & (x < camera.width - margin))
+
+
+def track_portrait(
+    rgb: np.ndarray,
+    alpha: np.ndarray | None,
+    *,
+    head_model: HeadModel,
+    face: int | None = None,
+    source_sha256: str = "",
+    progress: Progress = silent,
+) -> Reference:
+    """Identity, expression, pose, camera, mattes and hair of the person in a photo.
+
+    Args:
+        rgb: (H, W, 3) float in 0..1, sRGB, upright as far as the file tells.
+        alpha: (H, W) float in 0..1 or None; where it is not opaque throughout it is taken for the matte.
+        face: which face, 1 the largest; the largest with a notice where there are several and this is None.
+
+    Raises:
+        InputError: pictures of the wrong shape or range.
+        TrackingError: no face, a face too small, or a number that no face has.
+        MissingAssetError: mediapipe is not installed.
+    """
+    rgb, alpha = _checked(rgb, alpha)
+    notices: list[str] = []
+    with FaceModels() as models:
+        progress(_STAGE, 0, _STEPS)
+        rgb, alpha, faces = _find(models, rgb, alpha, notices)
+        chosen = _choose(faces, face, notices)
+        picture = _bytes(rgb)
+        height, width = rgb.shape[:2]
+        progress(_STAGE, 1, _STEPS)
+        fit = fit_head(head_model, chosen.points, width, height)
+        progress(_STAGE, 2, _STEPS)
+        offsets = landmark_offsets(head_model, fit, chosen.points)
+        vertices = _posed(head_model, fit, offsets)
+        progress(_STAGE, 3, _STEPS)
+        square = _head_square(head_model, vertices, fit.camera, chosen)
+        person = alpha if alpha is not None else _person(models, picture, square.centre, chosen.size)
+    progress(_STAGE, 4, _STEPS)
+    crop = crop_square(picture, square.centre, square.side, square.size).astype(np.float32) / np.float32(255)
+    person, person_crop, head_crop, zones = _mattes(head_model, vertices, fit.camera, square, crop, person, refine=alpha is None)
+    progress(_STAGE, 5, _STEPS)
+    outline = _outline(head_crop, person_crop, zones, square, fit.camera)
+    covered = _covered_ears(head_model, crop, person_crop, zones)
+    hair = grow_hair(head_model, vertices, outline, square.camera(fit.camera), covered)
+    offsets = (offsets + to_rest_pose(head_model, fit.parameters, hair)).astype(np.float32)
+    head = np.zeros(rgb.shape[:2], np.float32)
+    paste_square(head_crop, square.centre, square.side, head)
+    points, _ = project(head_model.landmarks(_posed(head_model, fit, offsets)), fit.camera)
+    warnings = judge.doubts(fit, chosen, crop, person_crop, zones, square.inside(fit.camera, 0.0))
+    progress(_STAGE, _STEPS, _STEPS)
+    return Reference(
+        image=quantised(rgb),
+        matte=quantised(person),
+        head_matte=quantised(head),
+        camera=fit.camera,
+        shape=fit.shape,
+        offsets=offsets,
+        parameters=fit.parameters,
+        landmarks=chosen.points[:, :2].astype(np.float32),
+        landmark_error_percent=landmark_error_percent(points, chosen.points),
+        faces_found=len(faces),
+        face=1 + next(i for i, other in enumerate(faces) if other is chosen),
+        notices=tuple(notices),
+        warnings=warnings,
+        head_name=head_model.name,
+        head_digest=head_model_digest(head_model),
+        source_sha256=source_sha256,
+    )
+
+
+def _checked(rgb: np.ndarray, alpha: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """The pictures as float32; no alpha where it is opaque throughout."""
+    rgb = np.asarray(rgb)
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape or rgb.dtype.kind != "f":
+        raise InputError(f"`rgb` must be floating point of shape (H, W, 3), got {rgb.dtype} {rgb.shape}.")
+    if not (rgb.min() >= 0 and rgb.max() <= 1):
+        raise InputError(f"`rgb` must lie in 0..1, got {rgb.min()}..{rgb.max()}; divide 8-bit colours by 255.")
+    if alpha is None:
+        return rgb.astype(np.float32), None
+    alpha = np.asarray(alpha)
+    if alpha.shape != rgb.shape[:2] or alpha.dtype.kind != "f" or not (alpha.min() >= 0 and alpha.max() <= 1):
+        raise InputError(f"`alpha` must be floating point in 0..1 of shape {rgb.shape[:2]}, got {alpha.dtype} {alpha.shape}.")
+    return rgb.astype(np.float32), (None if alpha.min() > 0.999 else alpha.astype(np.float32))
+
+
+def _bytes(rgb: np.ndarray) -> np.ndarray:
+    return np.rint(rgb * np.float32(255)).astype(np.uint8)
+
+
+def _find(
+    models: FaceModels, rgb: np.ndarray, alpha: np.ndarray | None, notices: list[str]
+) -> tuple[np.ndarray, np.ndarray | None, list[Face]]:
+    """The upright photo and its faces. A cut-out is looked at on grey, for what hides behind a transparent pixel is anything."""
+    seen = rgb if alpha is None else rgb * alpha[..., None] + np.float32(0.5) * (1 - alpha[..., None])
+    faces, turns = find_faces(models, _bytes(seen))
+    if not faces:
+        raise TrackingError(
+            f"No face found in the picture of {rgb.shape[1]} x {rgb.shape[0]} px. Give a photo in which one face is seen from the front, unhidden,\n"
+            f"and at least {SMALLEST_FACE} px wide."
+        )
+    if turns:
+        direction = {1: "90° to the left", 2: "by 180°", 3: "90° to the right"}[turns]
+        notices.append(f"The photo was turned {direction}, because the face in it does not stand upright.")
+        rgb = np.ascontiguousarray(np.rot90(rgb, turns))
+        alpha = None if alpha is None else np.ascontiguousarray(np.rot90(alpha, turns))
+    return rgb, alpha, faces
+
+
+def _choose(faces: list[Face], number: int | None, notices: list[str]) -> Face:
+    if number is not None and not 1 <= number <= len(faces):
+        raise TrackingError(f"`face` must be from 1 to {len(faces)}, the faces found, largest first; got {number}.")
+    chosen = faces[(number or 1) - 1]
+    if number is None and len(faces) > 1:
+        x, y = (chosen.box[:2] + chosen.box[2:]) / 2
+        notices.append(
+            f"{len(faces)} faces found; took the largest, {chosen.size:.0f} px wide around ({x:.0f}, {y:.0f}). --face 2 takes the next largest."
+        )
+    if chosen.size < SMALLEST_FACE:
+        raise TrackingError(
+            f"The face is too small: it must be at least {SMALLEST_FACE} px wide, got {chosen.size:.0f} px.\nGive a larger or closer photo of it."
+        )
+    return chosen
+
+
+def _posed(model: HeadModel, fit: Fit, offsets: np.ndarray) -> np.ndarray:
+    model = replace(model, static_offsets=(model.static_offsets + offsets).astype(np.float32))
+    parameters: Parameters = fit.parameters
+    return skin(model, fit.shape, parameters.expression.astype(np.float64), parameters.rotations, parameters.translation)
+
+
+def _head_square(model: HeadModel, vertices: np.ndarray, camera: Camera, face: Face) -> _Square:
+    """The square around the middle of the fitted head without its neck."""
+    pixels, _ = project(vertices[~mask_of(model, "neck")], camera)
+    side = _CROP_FACES * face.size
+    return _Square((pixels.min(axis=0) + pixels.max(axis=0)) / 2, side, int(np.clip(round(side), *_CROP_SIDES)))
+
+
+def _person(models: FaceModels, picture: np.ndarray, centre: np.ndarray, face: float) -> np.ndarray:
+    """(H, W) the person's coarse matte: of the whole photo, then of ever smaller squares around the head, which see it more finely."""
+    height, width = picture.shape[:2]
+    squares = [(np.array([width, height]) / 2, float(max(width, height)))]
+    squares += [(centre, scale * face) for scale in _MATTE_FACES if scale * face < 0.8 * max(width, height)]
+    matte = np.zeros((height, width), np.float32)
+    for index, (middle, side) in enumerate(squares):
+        patch = models.matte(crop_square(picture, middle, side, 256))
+        finer = matte.copy()
+        rows, columns = paste_square(patch, middle, side, finer)
+        share = np.ones_like(finer) if index == 0 else _feather(middle, side, matte.shape, rows, columns)
+        matte[rows, columns] += (share * (finer - matte))[rows, columns]
+    return matte
+
+
+def _feather(centre: np.ndarray, side: float, shape: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
+    """(H, W) 1 in the square, falling to 0 over the outer eighth of its side."""
+    y, x = np.mgrid[rows, columns] + 0.5
+    reach = side / 2 - np.maximum(np.abs(x - centre[0]), np.abs(y - centre[1]))
+    share = np.zeros(shape, np.float32)
+    share[rows, columns] = np.clip(reach / (side / 8), 0, 1)
+    return share
+
+
+def _mattes(
+    model: HeadModel, vertices: np.ndarray, camera: Camera, square: _Square, crop: np.ndarray, person: np.ndarray, *, refine: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Zones]:
+    """The person's matte of the photo and of the square, the head's of the square, and the zones of the square."""
+    zones = find_zones(model, vertices, square.camera(camera))
+    person_crop = crop_square(person, square.centre, square.side, square.size)
+    if refine:
+        person_crop = joined(refine_matte(crop, person_crop), zones.face)
+        refined = person.copy()
+        paste_square(person_crop, square.centre, square.side, refined)
+        person = refined
+    person_crop = np.where(square.inside(camera, 0.0), person_crop, 0).astype(np.float32)
+    return person, person_crop, head_matte(crop, person_crop, zones), zones
+
+
+def _covered_ears(model: HeadModel, crop: np.ndarray, person: np.ndarray, zones: Zones) -> np.ndarray:
+    """(V,) bool: the ears whose place in the picture has the colour of the hair rather than of the face."""
+    hair = looks_like_hair(crop, person, zones)
+    covered = np.zeros(len(model.v_template), bool)
+    for side, seen in zip(sides_of(model, "ear"), zones.ears, strict=True):
+        if seen.sum() >= 30 and hair[seen].mean() > 0.5:
+            covered |= side
+    return covered
+
+
+def _outline(head: np.ndarray, person: np.ndarray, zones: Zones, square: _Square, camera: Camera) -> Outline:
+    """The head matte's edge where it is the head's outline: not at the photo's border, not far down, and not where the neck goes into clothes."""
+    outline = find_outline(head > 0.5, square.inside(camera, 1.5) & (zones.below_eyes < _LOWEST_OUTLINE))
+    clothes = binary_dilation((person > 0.5) & (head < 0.5) & (zones.below_eyes > 0.5), iterations=4)
+    down = np.stack(np.gradient(zones.below_eyes)[::-1], axis=-1)[outline.rows, outline.columns]
+    down /= np.maximum(np.linalg.norm(down, axis=1, keepdims=True), 1e-9)
+    neckline = clothes[outline.rows, outline.columns] & (np.einsum("nd,nd->n", outline.normals, down) > _NECKLINE_COSINE)
+    return Outline(*(array[~neckline] for array in (outline.points, outline.normals, outline.rows, outline.columns)))
