@@ -113,10 +113,11 @@ def resized(camera: Camera, size: int) -> Camera:
 
 
 def show_in_viewports() -> None:
-    """Lets every 3D viewport of the file open on the scene's camera as it renders."""
+    """Lets every 3D viewport open on what the scene's camera renders, in material preview: Blender opens none as rendered."""
     spaces = [space for screen in bpy.data.screens for area in screen.areas for space in area.spaces if space.type == "VIEW_3D"]
     for space in spaces:
-        space.shading.type = "RENDERED"
+        space.shading.type = "MATERIAL"
+        space.shading.use_scene_world = space.shading.use_scene_lights = True
         space.region_3d.view_perspective = "CAMERA"
 
 

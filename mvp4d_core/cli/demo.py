@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ADDON = Path(__file__).resolve().parents[2] / "blender_addon"
 STILL_SIZE = 512
+STILL_FRAME = 80  # the smile, head turned
+CLIP_FRAMES = 144
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -64,6 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def blend(folder: Path, report: dict, progress: "Progress") -> dict:
     """The Blender scene, a still and a clip, made by the add-on in a process of its own, and how well they agree with the rasteriser."""
+    import numpy as np
+
     from ..avatar import load_avatar
     from ..cameras import Camera
     from ..evaluation.agreement import foreground_psnr
@@ -72,7 +76,7 @@ def blend(folder: Path, report: dict, progress: "Progress") -> dict:
     from ..journal import Journal, digest
     from ..memory import peak_memory_gb
     from ..render.avatar import render_avatar
-    from ..rig import load_performance
+    from ..rig import Parameters, load_performance
     from ..showreel import show_camera
 
     if not (ADDON / "headless.py").is_file():
@@ -88,16 +92,16 @@ def blend(folder: Path, report: dict, progress: "Progress") -> dict:
     journal.run("blender", key, names, lambda: _run_addon(folder, progress))
 
     inner = json.loads((folder / "blender_report.json").read_text(encoding="utf-8"))
-    view = inner["still_camera"]
-    still_camera = Camera(view["K"], view["camera_from_world"], view["width"], view["height"])
-    expected, alpha = render_avatar(avatar, performance[inner["still_frame"]], still_camera)
+    still_camera = Camera(**inner["still_camera"])
+    parameters = Parameters(**{name: np.array(values, np.float32) for name, values in inner["still_parameters"].items()})
+    expected, alpha = render_avatar(avatar, parameters, still_camera)
     rendered, _ = read_image(folder / "blender.png")
     seconds = journal.seconds()
     return {
         "blender_position_error": inner["blender_position_error"],
         "blender_psnr": foreground_psnr(rendered, expected, alpha),
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
-        "peak_memory_gb": max(filter(None, (peak_memory_gb(), report["peak_memory_gb"])), default=None),
+        "peak_memory_gb": max(filter(None, (peak_memory_gb(), inner["peak_memory_gb"])), default=None),
     }
 
 
@@ -107,7 +111,8 @@ def _run_addon(folder: Path, progress: "Progress") -> None:
         sys.executable, "-m", "blender_addon.headless", str(folder / "avatar.mvp4d"),
         "--performance", str(folder / "performance.safetensors"), "--camera", str(folder / "camera.json"),
         "--blend", str(folder / "avatar.blend"), "--still", str(folder / "blender.png"),
-        "--clip", str(folder / "blender.mp4"), "--report", str(folder / "blender_report.json"),
+        "--clip", str(folder / "blender.mp4"), "--clip-frames", str(CLIP_FRAMES), "--still-frame", str(STILL_FRAME),
+        "--report", str(folder / "blender_report.json"),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ADDON.parent), os.environ.get("PYTHONPATH", "")])}
     started, last = time.monotonic(), ""

@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         can't be read or written, 1 anything else, 130 stopped by Ctrl-C.
     """
     arguments = parser().parse_args(argv)
+    # torch's idle threads would otherwise spin on the cores that the rasteriser's threads work on; read when torch is first imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         arguments.run(arguments)
         return 0

@@ -21,26 +21,21 @@ def crop_square(picture: np.ndarray, centre: np.ndarray, side: float, size: int)
     return _resize(piece, size, size, tuple(float(v) for v in box - np.tile(low, 2)))
 
 
-def paste_square(patch: np.ndarray, centre: np.ndarray, side: float, target: np.ndarray) -> tuple[slice, slice]:
-    """Writes `patch` (n, n) float32, the square of `side` pixels around `centre`, into `target` (H, W); returns the rows and columns written."""
-    height, width = target.shape
+def spread_square(patch: np.ndarray, centre: np.ndarray, side: float, shape: tuple[int, int]) -> tuple[slice, slice, np.ndarray]:
+    """The inverse of `crop_square` for a `patch` (n, n) float32: the rows and columns of a picture of `shape` (H, W) that it covers
+    whole pixels of, and its values there.
+    """
     x0, y0 = centre[0] - side / 2, centre[1] - side / 2
-    rows = slice(max(0, int(np.ceil(y0))), min(height, int(np.floor(y0 + side))))
-    columns = slice(max(0, int(np.ceil(x0))), min(width, int(np.floor(x0 + side))))
+    rows = slice(max(0, int(np.ceil(y0))), min(shape[0], int(np.floor(y0 + side))))
+    columns = slice(max(0, int(np.ceil(x0))), min(shape[1], int(np.floor(x0 + side))))
     if rows.stop <= rows.start or columns.stop <= columns.start:
-        return slice(0, 0), slice(0, 0)
+        return slice(0, 0), slice(0, 0), np.zeros((0, 0), np.float32)
     scale = patch.shape[0] / side
     box = ((columns.start - x0) * scale, (rows.start - y0) * scale, (columns.stop - x0) * scale, (rows.stop - y0) * scale)
     box = tuple(float(np.clip(v, 0, patch.shape[0])) for v in box)
-    target[rows, columns] = _resize(patch, columns.stop - columns.start, rows.stop - rows.start, box)
-    return rows, columns
+    return rows, columns, _resize(patch, columns.stop - columns.start, rows.stop - rows.start, box)
 
 
-def _resize(picture: np.ndarray, width: int, height: int, box: tuple[float, ...] | None = None) -> np.ndarray:
+def _resize(picture: np.ndarray, width: int, height: int, box: tuple[float, ...]) -> np.ndarray:
     """Antialiased where it shrinks, bilinear where it grows; `box` (x0, y0, x1, y1) is the part of the picture that is taken."""
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR, box=box))
-
-
-def resize(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The whole picture, (H, W, 3) uint8 or (H, W) float32, at another size."""
-    return _resize(np.ascontiguousarray(picture), width, height)

@@ -39,8 +39,8 @@ class Face:
 
 
 def find_faces(models: FaceModels, picture: np.ndarray) -> tuple[list[Face], int]:
-    """All faces of a picture (H, W, 3) uint8, largest first, and by how many quarter turns counter-clockwise (`np.rot90`) the picture had to
-    be turned for its largest face to stand upright; the faces are in the turned picture.
+    """All faces of a picture (H, W, 3) uint8, largest first, and by how many quarter turns counter-clockwise (`np.rot90`) the picture
+    had to be turned for its largest face to stand upright; the faces are in the turned picture.
     """
     best: tuple[list[Face], int] = ([], 0)
     for turns in _TURNS:
@@ -77,7 +77,7 @@ def _tiled_boxes(models: FaceModels, picture: np.ndarray, tile: int) -> np.ndarr
     for y in _tile_starts(height, tile):
         for x in _tile_starts(width, tile):
             piece = np.ascontiguousarray(picture[y : y + tile, x : x + tile])
-            found.append(models.boxes(piece) + [x, y, x, y])
+            found.append(models.boxes(piece) + np.array([x, y, x, y]))
     return np.concatenate(found)
 
 

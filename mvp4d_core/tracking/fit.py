@@ -2,8 +2,9 @@
 """The parametric fit: identity, expression, eye gaze, pose and focal length of a head to 478 face points of one picture.
 
 Levenberg-Marquardt with analytic derivatives on the corners of the landmark triangles (blend shapes are linear, and only joints that do not
-carry one another turn), weights re-estimated with the Geman-McClure function, and box limits kept exactly at every step. The head's own motion
-is folded into the camera: root and neck stay at rest. Priors: identity N(0, 1) per direction, expressions sparse, focal length log-normal.
+carry one another turn), weights re-estimated with the Geman-McClure function, and box limits kept exactly at every step. The head's own
+motion is folded into the camera: root and neck stay at rest. Priors: identity N(0, 1) per direction, expressions sparse, focal length
+log-normal.
 """
 
 from dataclasses import dataclass
@@ -36,8 +37,8 @@ _JAW = ("jaw", (0.0, _JAW_BOUND), (-0.08, 0.08))
 
 @dataclass(frozen=True)
 class Fit:
-    """`camera` sees the head at rest in head space; `points` (478, 2) px are the model's landmarks in it; `weights` (478,) in 0..1 say how far
-    each detected point was believed; `error` is the mean distance over the distance between the eyes.
+    """`camera` sees the head at rest in head space; `points` (478, 2) px are the model's landmarks in it; `weights` (478,) in 0..1 say
+    how far each detected point was believed; `error` is the mean distance over the distance between the eyes.
     """
 
     shape: np.ndarray
@@ -94,7 +95,9 @@ class _LandmarkRig:
 
 @dataclass(frozen=True)
 class _State:
-    """The unknowns: rotation and translation of the head in the camera, log focal length, blend weights (K,), angles (M, 2) pitch and yaw."""
+    """The unknowns: rotation and translation of the head in the camera, log focal length, blend weights (K,), angles (M, 2) pitch and
+    yaw.
+    """
 
     rotation: np.ndarray
     translation: np.ndarray
@@ -144,7 +147,9 @@ def _landmark_rig(model: HeadModel) -> tuple[_LandmarkRig, list[tuple]]:
     corners = model.faces[model.landmark_faces]
     ids, inverse = np.unique(corners, return_inverse=True)
     rows = np.repeat(np.arange(len(corners)), 3)
-    gather = sparse.csr_matrix((model.landmark_barycentrics.ravel().astype(np.float64), (rows, inverse.ravel())), shape=(len(corners), len(ids)))
+    gather = sparse.csr_matrix(
+        (model.landmark_barycentrics.ravel().astype(np.float64), (rows, inverse.ravel())), shape=(len(corners), len(ids))
+    )
     wanted = _EYES if "jawOpen" in model.expression_names else (*_EYES, _JAW)
     joints = [joint for joint in wanted if joint[0] in model.joint_names]
     turning = tuple(model.joint_names.index(joint[0]) for joint in joints)
@@ -192,7 +197,11 @@ def _start(rig: _LandmarkRig, landmarks: np.ndarray, centre: np.ndarray, focal: 
     depth = focal / scale
     middle = np.append((landmarks[:, :2].mean(axis=0) - centre) / scale, depth)
     return _State(
-        rotation, middle - rotation @ points.mean(axis=0), float(np.log(focal)), np.zeros(rig.basis.shape[2]), np.zeros((len(rig.turning), 2))
+        rotation,
+        middle - rotation @ points.mean(axis=0),
+        float(np.log(focal)),
+        np.zeros(rig.basis.shape[2]),
+        np.zeros((len(rig.turning), 2)),
     )
 
 
@@ -323,7 +332,9 @@ def _boxed_step(normal: np.ndarray, gradient: np.ndarray, low: np.ndarray, high:
     free = np.linalg.solve(root.T, target) * scale
     if (free >= low).all() and (free <= high).all():
         return free
-    solution = lsq_linear(root.T, target, bounds=(np.minimum(low / scale, -1e-12), np.maximum(high / scale, 1e-12)), method="bvls", max_iter=200)
+    solution = lsq_linear(
+        root.T, target, bounds=(np.minimum(low / scale, -1e-12), np.maximum(high / scale, 1e-12)), method="bvls", max_iter=200
+    )
     return np.clip(solution.x * scale, low, high)
 
 
@@ -341,7 +352,14 @@ def _facing(model: HeadModel, rig: _LandmarkRig, state: _State) -> np.ndarray:
 
 
 def _result(
-    model: HeadModel, state: _State, joints: list[tuple], landmarks: np.ndarray, pixels: np.ndarray, belief: np.ndarray, width: int, height: int
+    model: HeadModel,
+    state: _State,
+    joints: list[tuple],
+    landmarks: np.ndarray,
+    pixels: np.ndarray,
+    belief: np.ndarray,
+    width: int,
+    height: int,
 ) -> Fit:
     shapes = len(model.shape_names)
     rotations = np.zeros((len(model.joint_names), 3))

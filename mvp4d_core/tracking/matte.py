@@ -4,8 +4,8 @@
 The refinement is the guided filter with a colour guide (He, Sun and Tang 2013). The head matte is the person's matte
 
 - on the projected head above the neck, and near it above the eyes (hair, whatever its colour, or a hat);
-- further off, below the eyes, and on the neck, where the colour is nearer to this person's hair or skin than to the clothes, judged by histograms taken
-  from this photo: hair from the person's pixels above the brows and outside the face, skin from the face, clothes from below the neck;
+- further off, below the eyes, and on the neck, where the colour is nearer to this person's hair or skin than to the clothes, judged by
+  histograms taken from this photo: hair from above the brows and outside the face, skin from the face, clothes from below the neck;
 - joined to the face.
 """
 
@@ -100,14 +100,14 @@ def _hair_seed(body: np.ndarray, zones: Zones) -> np.ndarray:
 
 
 def _head_odds(picture: np.ndarray, body: np.ndarray, zones: Zones) -> np.ndarray:
-    """(H, W) log of how much likelier each colour is on the head than on the clothes, limited to +-3; 0.5 where no clothes are seen.
+    """(H, W) log of how much likelier each colour is on the head than on the clothes, limited to +-3; 2 where no clothes are seen.
 
     On the neck the head is skin, with hair at a disadvantage, for a collar may well be as white or as black as the hair. Beside the neck it
     is hair alone, for a hand is skin as well. Higher up it is either.
     """
     clothes = body & zones.below_neck & ~zones.head
     if clothes.sum() < 50:
-        return np.full(picture.shape[:2], 0.5)
+        return np.full(picture.shape[:2], 2.0)
     code = _colour_bins(picture)
     hair = np.clip(_log_ratio(code, _hair_seed(body, zones), clothes), -3, 3)
     skin = np.clip(_log_ratio(code, body & zones.face, clothes), -3, 3)

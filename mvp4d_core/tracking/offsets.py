@@ -2,9 +2,10 @@
 """Per-vertex offsets that bring a fitted head's face points onto the detected ones, as smoothly as that can be done.
 
 Only what the picture shows is moved: offsets lie in the image plane, depth stays the parametric fit's. A bending term (squared uniform
-Laplacian) spreads them over the skin; its weight falls step by step until the points agree, and never so far that a triangle folds beyond mending. What looks
-away from the camera takes its mirror image's offset. Points that meet when mouth or eyes close are tied to one another, for how far they are
-open is the expression's affair. Eyeballs, teeth and tongue follow rigidly, and lids stay outside the eyeballs.
+Laplacian) spreads them over the skin; its weight falls step by step until the points agree, and never so far that a triangle folds
+beyond mending. What looks away from the camera takes its mirror image's offset. Points that meet when mouth or eyes close are tied to
+one another, for how far they are open is the expression's affair. Eyeballs, teeth and tongue follow rigidly, and lids stay outside the
+eyeballs.
 """
 
 from dataclasses import dataclass

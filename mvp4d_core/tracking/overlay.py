@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture to judge a track by: landmarks, mesh, and head matte with the mesh's outline, side by side, with what there is to say below."""
+"""The picture to judge a track by: landmarks, mesh, and head matte with the mesh's outline, side by side, with what there is to say
+below.
+"""
 
 import textwrap
 from dataclasses import dataclass
@@ -44,8 +46,8 @@ class _View:
 def draw_overlay(reference: Reference, head_model: HeadModel) -> np.ndarray:
     """(H, W, 3) float32 in 0..1.
 
-    Left: the photo with the detected points in blue and the fitted head's in yellow. Middle: the fitted head. Right: the head matte on white
-    with the fitted head's outline in red. Below: the landmark error, notices and warnings.
+    Left: the photo with the detected points in blue and the fitted head's in yellow. Middle: the fitted head. Right: the head matte on
+    white with the fitted head's outline in red. Below: the landmark error, notices and warnings.
 
     Raises:
         InputError: `head_model` is not the head that was fitted.

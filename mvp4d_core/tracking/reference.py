@@ -91,8 +91,8 @@ class Reference:
         digest = head_model_digest(head_model)
         if digest != self.head_digest:
             raise InputError(
-                f"The portrait was tracked with the head `{self.head_name}` ({self.head_digest[:12]}), got `{head_model.name}` ({digest[:12]}).\n"
-                "Give that head, or track the photo again."
+                f"The portrait was tracked with the head `{self.head_name}` ({self.head_digest[:12]}), "
+                f"got `{head_model.name}` ({digest[:12]}).\nGive that head, or track the photo again."
             )
         return personalize(head_model, self.shape, self.offsets)
 
@@ -109,7 +109,10 @@ def save_reference(reference: Reference, path: str | Path) -> None:
     tensors |= {f"parameters.{name}": getattr(reference.parameters, name) for name in _PARAMETERS}
     tensors |= {"camera.K": reference.camera.K, "camera.camera_from_world": reference.camera.camera_from_world}
     texts = {name: getattr(reference, name) for name in _TEXTS}
-    numbers = {name: getattr(reference, name) for name in _NUMBERS[:3]} | {"width": reference.camera.width, "height": reference.camera.height}
+    numbers = {name: getattr(reference, name) for name in _NUMBERS[:3]} | {
+        "width": reference.camera.width,
+        "height": reference.camera.height,
+    }
     safetensors_numpy.write(path, tensors, {"schema": SCHEMA, "reference": json.dumps({**texts, **numbers})})
 
 

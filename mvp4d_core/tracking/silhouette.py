@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hair volume: scalp, ears and neck grow along smoothed normals until the head's outline in the picture meets the head matte.
 
-One thickness per vertex. Each round draws the mesh, pairs the samples of the matte's outline with the mesh's own outline, and solves for the
-thickness that brings them together: linear least squares with a bending and a membrane term, which carry the hair over the back of the head,
-and with the face held where it is. Samples that only the face is near to (hair that hangs beside it) pull at the nearest vertices behind it.
-An ear that is seen moves nearly as one piece; one that hair covers is flattened first and then grows like the scalp.
+One thickness per vertex. Each round draws the mesh, pairs the samples of the matte's outline with the mesh's own outline, and solves for
+the thickness that brings them together: linear least squares with a bending and a membrane term, which carry the hair over the back of
+the head, and with the face held where it is. Samples that only the face is near to (hair that hangs beside it) pull at the nearest
+vertices behind it. An ear that is seen moves nearly as one piece; one that hair covers is flattened first and then grows like the scalp.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from ..cameras import Camera, project
-from ..progress import Progress, silent
 from ..render.mesh import rasterize_mesh
 from ..rig import HeadModel
 from .regions import mask_of
@@ -28,8 +27,9 @@ _TURN_COST = 0.25  # what a right angle between the normals of two outlines cost
 _REACH, _BACK_REACH, _NECK_REACH = 0.6, 0.25, 0.1  # farthest pair, in head widths: from the matte to the mesh, back, and back from the neck
 _HANGING = 0.05  # head widths that hair beside the face must stick out beyond it
 # square metres: hair follows the matte in waves of about two centimetres, the neck in longer ones, ears that are seen only as a whole
-_BENDING, _NECK_BENDING, _EAR_BENDING = 3e-6, 3e-5, 2e-4
-_MEMBRANE, _ANCHOR, _NECK_ANCHOR = 0.004, 2e-4, 0.5
+_BENDING, _NECK_BENDING, _EAR_BENDING = 1.5e-6, 3e-5, 2e-4
+# what draws thickness to its neighbours', and per square metre to zero and to zero at the shoulders
+_MEMBRANE, _ANCHOR, _NECK_ANCHOR = 0.003, 0.1, 3000.0
 _THINNEST, _THICKEST = -0.012, 0.12  # metres
 _CHIN = 152  # landmark
 _GROWING = ("scalp", "ear", "neck")
@@ -47,8 +47,8 @@ class Outline:
 
 @dataclass(frozen=True)
 class _Growth:
-    """Where thickness is free: `place` (V,) number of each free vertex or -1, `ids` (m,) vertices, `directions` (V, 3), the smoothness matrix
-    (m, m), and `neck` (V,) bool, whose outline may go on where the matte's ends at a collar.
+    """Where thickness is free: `place` (V,) number of each free vertex or -1, `ids` (m,) vertices, `directions` (V, 3), the smoothness
+    matrix (m, m), and `neck` (V,) bool, whose outline may go on where the matte's ends at a collar.
     """
 
     place: np.ndarray
@@ -81,9 +81,7 @@ def find_outline(mask: np.ndarray, trusted: np.ndarray | None = None) -> Outline
     return Outline(points, -inward, rows, columns)
 
 
-def grow_hair(
-    model: HeadModel, vertices: np.ndarray, outline: Outline, camera: Camera, covered_ears: np.ndarray, *, progress: Progress = silent
-) -> np.ndarray:
+def grow_hair(model: HeadModel, vertices: np.ndarray, outline: Outline, camera: Camera, covered_ears: np.ndarray) -> np.ndarray:
     """Displacements (V, 3) metres of posed `vertices` (V, 3) float64 that bring the head's outline in `camera` to `outline`.
 
     Args:
@@ -97,12 +95,10 @@ def grow_hair(
         return np.zeros_like(vertices)
     width = float(np.ptp(project(vertices[growth.ids], camera)[0][:, 0]))
     for done in range(ROUNDS):
-        progress("silhouette", done, ROUNDS)
         grown = flattened + thickness[:, None] * growth.directions
         pairs = _pair(model, grown, growth, outline, camera, width)
         stiffness = 8.0 * 0.55**done + 1.0
         thickness[growth.ids] = np.clip(_solve(grown, thickness, growth, pairs, camera, stiffness), _THINNEST, _THICKEST)
-    progress("silhouette", ROUNDS, ROUNDS)
     return flattened + thickness[:, None] * growth.directions - vertices
 
 
@@ -126,11 +122,11 @@ def _free_vertices(model: HeadModel, vertices: np.ndarray, lap: sparse.csr_matri
     ids = np.nonzero(free)[0]
     place = np.full(count, -1)
     place[ids] = np.arange(len(ids))
-    # by true lengths, for ears are meshed more finely than the scalp; what crosses the border to the face counts, so thickness starts at zero
+    # by true lengths, for ears are meshed more finely than the scalp; the border to the face counts, so thickness starts at zero
     stiffness, areas = cotangent_stiffness(vertices, model.faces)
     weight = np.where(mask_of(model, "ear") & ~covered_ears, _EAR_BENDING, np.where(mask_of(model, "neck"), _NECK_BENDING, _BENDING))
     bending = stiffness @ sparse.diags(weight / areas) @ stiffness
-    anchor = sparse.diags(_ANCHOR + _NECK_ANCHOR * _down_the_neck(model, vertices) ** 2)
+    anchor = sparse.diags((_ANCHOR + _NECK_ANCHOR * _down_the_neck(model, vertices) ** 2) * areas)
     smoothness = (bending + _MEMBRANE * stiffness + anchor)[ids][:, ids]
     return _Growth(place, ids, _directions(model, vertices, lap), smoothness.tocsc(), mask_of(model, "neck"))
 
@@ -184,10 +180,8 @@ def _pair(model: HeadModel, vertices: np.ndarray, growth: _Growth, outline: Outl
     )
 
 
-def _pair_behind(
-    vertices: np.ndarray, growth: _Growth, outline: Outline, samples: np.ndarray, camera: Camera, turn: float
-) -> _Pairs:
-    """Samples with the nearest free vertex, hidden behind the face, that grows the way they look. Those within the mesh's reach only pull."""
+def _pair_behind(vertices: np.ndarray, growth: _Growth, outline: Outline, samples: np.ndarray, camera: Camera, turn: float) -> _Pairs:
+    """Samples with the nearest free vertex, hidden behind the face, that grows the way they look."""
     ids = growth.ids
     sight = vertices[ids] - camera.position
     sight /= np.linalg.norm(sight, axis=1, keepdims=True)
@@ -204,9 +198,7 @@ def _pair_behind(
     return _Pairs(np.repeat(ids[nearest][:, None], 3, axis=1), np.tile([1.0, 0.0, 0.0], (len(samples), 1)), normals, gap)
 
 
-def _solve(
-    vertices: np.ndarray, thickness: np.ndarray, growth: _Growth, pairs: _Pairs, camera: Camera, stiffness: float
-) -> np.ndarray:
+def _solve(vertices: np.ndarray, thickness: np.ndarray, growth: _Growth, pairs: _Pairs, camera: Camera, stiffness: float) -> np.ndarray:
     """The thickness (m,), metres, of the free vertices that closes the pairs' gaps."""
     _, depth = project(vertices, camera)
     flat = growth.directions @ camera.camera_from_world[:2, :3].T

@@ -23,9 +23,11 @@ def laplacian(faces: np.ndarray, count: int) -> sparse.csr_matrix:
 
 
 def cotangent_stiffness(vertices: np.ndarray, faces: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
-    """The cotangent stiffness matrix C (V, V), whose f^T C f is the squared gradient over the surface, and vertex areas (V,), square metres.
+    """The cotangent stiffness matrix C (V, V), whose f^T C f is the squared gradient over the surface, and vertex areas (V,), square
+    metres.
 
-    C f over the areas is the Laplacian of f (Pinkall and Polthier 1993). Cotangents are kept within 0.02..20, so that slivers stay harmless.
+    C f over the areas is the Laplacian of f (Pinkall and Polthier 1993). Cotangents are kept within 0.02..20, so that slivers stay
+    harmless.
     """
     count = len(vertices)
     corners = vertices[faces]

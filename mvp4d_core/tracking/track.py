@@ -9,11 +9,13 @@ from scipy.ndimage import binary_dilation
 from ..cameras import Camera, crop_camera, project
 from ..errors import InputError, TrackingError
 from ..progress import Progress, silent
+from ..render.mesh import rasterize_mesh
 from ..rig import HeadModel, Parameters, head_model_digest, skin
 from . import judge
-from .crops import crop_square, paste_square
+from .crops import crop_square, spread_square
 from .detect import Face, find_faces
 from .fit import Fit, fit_head, landmark_error_percent
+from .landmark_sets import LANDMARKS
 from .matte import head_matte, joined, looks_like_hair, refine_matte
 from .mediapipe_backend import FaceModels
 from .offsets import landmark_offsets, to_rest_pose
@@ -27,6 +29,7 @@ _STAGE = "track"
 _STEPS = 6
 _CROP_FACES = 4.0  # side of the square around the head, in face widths
 _CROP_SIDES = (384, 768)  # px that square is worked on at, at least and at most
+_LEAST_MATTE = 0.5  # share of the face that a matte has to cover to be believed
 _LOWEST_OUTLINE = 1.35  # distances from eyes to chin below the eyes
 _NECKLINE_COSINE = 0.35  # an edge against clothes that looks further down than this is a neckline
 _MATTE_FACES = (9.0, 4.6, 2.7)  # sides of the squares the matte is looked for in
@@ -73,6 +76,8 @@ def track_portrait(
         MissingAssetError: mediapipe is not installed.
     """
     rgb, alpha = _checked(rgb, alpha)
+    if len(head_model.landmark_faces) != LANDMARKS:
+        raise InputError(f"Tracking needs a head with {LANDMARKS} face points, `{head_model.name}` has {len(head_model.landmark_faces)}.")
     notices: list[str] = []
     with FaceModels() as models:
         progress(_STAGE, 0, _STEPS)
@@ -93,13 +98,16 @@ def track_portrait(
     person, person_crop, head_crop, zones = _mattes(head_model, vertices, fit.camera, square, crop, person, refine=alpha is None)
     progress(_STAGE, 5, _STEPS)
     outline = _outline(head_crop, person_crop, zones, square, fit.camera)
-    covered = _covered_ears(head_model, crop, person_crop, zones)
-    hair = grow_hair(head_model, vertices, outline, square.camera(fit.camera), covered)
+    hidden_ears = _covered_ears(head_model, crop, person_crop, zones)
+    hair = grow_hair(head_model, vertices, outline, square.camera(fit.camera), hidden_ears)
     offsets = (offsets + to_rest_pose(head_model, fit.parameters, hair)).astype(np.float32)
     head = np.zeros(rgb.shape[:2], np.float32)
-    paste_square(head_crop, square.centre, square.side, head)
-    points, _ = project(head_model.landmarks(_posed(head_model, fit, offsets)), fit.camera)
-    warnings = judge.doubts(fit, chosen, crop, person_crop, zones, square.inside(fit.camera, 0.0))
+    rows, columns, values = spread_square(head_crop, square.centre, square.side, head.shape)
+    head[rows, columns] = values
+    vertices = _posed(head_model, fit, offsets)
+    points, _ = project(head_model.landmarks(vertices), fit.camera)
+    covered = rasterize_mesh(vertices, head_model.faces, square.camera(fit.camera)).mask
+    seen = judge.Seen(crop, person_crop, head_crop, zones, covered, square.inside(fit.camera, 0.0))
     progress(_STAGE, _STEPS, _STEPS)
     return Reference(
         image=quantised(rgb),
@@ -114,7 +122,7 @@ def track_portrait(
         faces_found=len(faces),
         face=1 + next(i for i, other in enumerate(faces) if other is chosen),
         notices=tuple(notices),
-        warnings=warnings,
+        warnings=judge.doubts(fit, chosen, seen),
         head_name=head_model.name,
         head_digest=head_model_digest(head_model),
         source_sha256=source_sha256,
@@ -129,11 +137,11 @@ def _checked(rgb: np.ndarray, alpha: np.ndarray | None) -> tuple[np.ndarray, np.
     if not (rgb.min() >= 0 and rgb.max() <= 1):
         raise InputError(f"`rgb` must lie in 0..1, got {rgb.min()}..{rgb.max()}; divide 8-bit colours by 255.")
     if alpha is None:
-        return rgb.astype(np.float32), None
+        return rgb.astype(np.float32, copy=False), None
     alpha = np.asarray(alpha)
     if alpha.shape != rgb.shape[:2] or alpha.dtype.kind != "f" or not (alpha.min() >= 0 and alpha.max() <= 1):
         raise InputError(f"`alpha` must be floating point in 0..1 of shape {rgb.shape[:2]}, got {alpha.dtype} {alpha.shape}.")
-    return rgb.astype(np.float32), (None if alpha.min() > 0.999 else alpha.astype(np.float32))
+    return rgb.astype(np.float32, copy=False), (None if alpha.min() > 0.999 else alpha.astype(np.float32, copy=False))
 
 
 def _bytes(rgb: np.ndarray) -> np.ndarray:
@@ -148,8 +156,8 @@ def _find(
     faces, turns = find_faces(models, _bytes(seen))
     if not faces:
         raise TrackingError(
-            f"No face found in the picture of {rgb.shape[1]} x {rgb.shape[0]} px. Give a photo in which one face is seen from the front, unhidden,\n"
-            f"and at least {SMALLEST_FACE} px wide."
+            f"No face found in the picture of {rgb.shape[1]} x {rgb.shape[0]} px.\n"
+            f"Give a photo in which a face is seen from the front, unhidden and at least {SMALLEST_FACE} px wide."
         )
     if turns:
         direction = {1: "90° to the left", 2: "by 180°", 3: "90° to the right"}[turns]
@@ -166,11 +174,13 @@ def _choose(faces: list[Face], number: int | None, notices: list[str]) -> Face:
     if number is None and len(faces) > 1:
         x, y = (chosen.box[:2] + chosen.box[2:]) / 2
         notices.append(
-            f"{len(faces)} faces found; took the largest, {chosen.size:.0f} px wide around ({x:.0f}, {y:.0f}). --face 2 takes the next largest."
+            f"{len(faces)} faces found; took the largest, {chosen.size:.0f} px wide around ({x:.0f}, {y:.0f}). "
+            "Face 2 is the next largest (--face 2)."
         )
     if chosen.size < SMALLEST_FACE:
         raise TrackingError(
-            f"The face is too small: it must be at least {SMALLEST_FACE} px wide, got {chosen.size:.0f} px.\nGive a larger or closer photo of it."
+            f"The face is too small: it must be at least {SMALLEST_FACE} px wide, got {chosen.size:.0f} px.\n"
+            "Give a larger or closer photo of it."
         )
     return chosen
 
@@ -196,35 +206,34 @@ def _person(models: FaceModels, picture: np.ndarray, centre: np.ndarray, face: f
     matte = np.zeros((height, width), np.float32)
     for index, (middle, side) in enumerate(squares):
         patch = models.matte(crop_square(picture, middle, side, 256))
-        finer = matte.copy()
-        rows, columns = paste_square(patch, middle, side, finer)
-        share = np.ones_like(finer) if index == 0 else _feather(middle, side, matte.shape, rows, columns)
-        matte[rows, columns] += (share * (finer - matte))[rows, columns]
+        rows, columns, values = spread_square(patch, middle, side, matte.shape)
+        # a finer matte fades out over the outer eighth of its square
+        y, x = np.mgrid[rows, columns] + 0.5
+        reach = side / 2 - np.maximum(np.abs(x - middle[0]), np.abs(y - middle[1]))
+        share = np.clip(reach / (side / 8), 0, 1).astype(np.float32) if index else np.float32(1)
+        matte[rows, columns] += share * (values - matte[rows, columns])
     return matte
-
-
-def _feather(centre: np.ndarray, side: float, shape: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
-    """(H, W) 1 in the square, falling to 0 over the outer eighth of its side."""
-    y, x = np.mgrid[rows, columns] + 0.5
-    reach = side / 2 - np.maximum(np.abs(x - centre[0]), np.abs(y - centre[1]))
-    share = np.zeros(shape, np.float32)
-    share[rows, columns] = np.clip(reach / (side / 8), 0, 1)
-    return share
 
 
 def _mattes(
     model: HeadModel, vertices: np.ndarray, camera: Camera, square: _Square, crop: np.ndarray, person: np.ndarray, *, refine: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Zones]:
-    """The person's matte of the photo and of the square, the head's of the square, and the zones of the square."""
+    """The person's matte of the photo and of the square, the head's of the square, and the zones of the square.
+
+    Where the matte misses most of the face, the fitted head stands in for it in all but the person's matte of the square, which tells.
+    """
     zones = find_zones(model, vertices, square.camera(camera))
     person_crop = crop_square(person, square.centre, square.side, square.size)
     if refine:
         person_crop = joined(refine_matte(crop, person_crop), zones.face)
-        refined = person.copy()
-        paste_square(person_crop, square.centre, square.side, refined)
-        person = refined
-    person_crop = np.where(square.inside(camera, 0.0), person_crop, 0).astype(np.float32)
-    return person, person_crop, head_matte(crop, person_crop, zones), zones
+        rows, columns, values = spread_square(person_crop, square.centre, square.side, person.shape)
+        person[rows, columns] = values
+    photo = square.inside(camera, 0.0)
+    person_crop = np.where(photo, person_crop, 0).astype(np.float32)
+    used = person_crop
+    if zones.face.any() and person_crop[zones.face].mean() < _LEAST_MATTE:
+        used = np.maximum(person_crop, (zones.head & photo).astype(np.float32))
+    return person, person_crop, head_matte(crop, used, zones), zones
 
 
 def _covered_ears(model: HeadModel, crop: np.ndarray, person: np.ndarray, zones: Zones) -> np.ndarray:
@@ -238,7 +247,9 @@ def _covered_ears(model: HeadModel, crop: np.ndarray, person: np.ndarray, zones:
 
 
 def _outline(head: np.ndarray, person: np.ndarray, zones: Zones, square: _Square, camera: Camera) -> Outline:
-    """The head matte's edge where it is the head's outline: not at the photo's border, not far down, and not where the neck goes into clothes."""
+    """The head matte's edge where it is the head's outline: not at the photo's border, not far down, and not where the neck goes into
+    clothes.
+    """
     outline = find_outline(head > 0.5, square.inside(camera, 1.5) & (zones.below_eyes < _LOWEST_OUTLINE))
     clothes = binary_dilation((person > 0.5) & (head < 0.5) & (zones.below_eyes > 0.5), iterations=4)
     down = np.stack(np.gradient(zones.below_eyes)[::-1], axis=-1)[outline.rows, outline.columns]

@@ -18,8 +18,8 @@ _ACROSS_BINS = 96
 @dataclass(frozen=True)
 class Zones:
     """Masks (H, W) bool of what the mesh shows: `head` all but the neck, `face` the face's skin, eyes and mouth, `neck`, `eyes` the
-    eyeballs, `ears` the subject's left and right one; `below_eyes` (H, W) float32 is the distance below the eyes along the face, in distances from eyes to chin;
-    `below_neck` lies beneath the mesh's lower rim.
+    eyeballs, `ears` the subject's left and right one; `below_eyes` (H, W) float32 is the distance below the eyes along the face, in
+    distances from eyes to chin; `below_neck` lies beneath the mesh's lower rim.
     """
 
     head: np.ndarray

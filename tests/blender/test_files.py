@@ -30,6 +30,8 @@ import bpy
 path, out, frames = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 bpy.ops.wm.open_mainfile(filepath=path, use_scripts=False)
 assert "blender_addon" not in sys.modules and "mvp4d_core" not in sys.modules
+views = [space for screen in bpy.data.screens for area in screen.areas for space in area.spaces if space.type == "VIEW_3D"]
+assert views and all(view.shading.type == "MATERIAL" and view.region_3d.view_perspective == "CAMERA" for view in views)
 scene = bpy.context.scene
 scene.render.filepath = out + ".png"
 if hasattr(scene.render.image_settings, "media_type"):

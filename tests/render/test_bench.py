@@ -19,7 +19,7 @@ def test_reports_every_figure():
     assert all(math.isfinite(value) and value > 0 for value in figures.values())
     assert figures["speedup"] == figures["torch_forward_backward_ms"] / figures["forward_backward_ms_2"]
     assert figures["gradient_error"] <= 1e-5
-    assert calls[0][1:] == (0, 5) and calls[-1][1:] == (5, 5)
+    assert calls[0][1:] == (0, 8) and calls[-1][1:] == (8, 8)
 
 
 @pytest.mark.parametrize("seed", [11, 222])

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mesh rasteriser against ray casting, analytic cases and the properties of a watertight z-buffer."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -312,3 +314,8 @@ def test_a_view_from_inside_sees_all_around():
     matrix = look_at([0.1, 0.0, 0.05], [1.0, 0.3, 0.2])
     camera = replace(front_camera(40, 12.0), camera_from_world=matrix)
     assert rasterize_mesh(vertices, faces, camera).mask.all()
+
+
+def test_meshes_render_without_torch():
+    script = "import sys; import mvp4d_core.render.mesh, mvp4d_core.render; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=120, check=False).returncode == 0

@@ -17,7 +17,7 @@ import scipy.sparse.linalg as linalg
 
 from .geometry import EYE_RINGS, EYE_SEGMENTS, MIRROR, TONGUE_GROUP, Layout, sphere_faces
 from .mesh_fields import boundary_loops, smoothstep
-from .regions import Landmarks3D
+from .regions import FaceRings
 from .sources import BaseMesh
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Chart:
     keep_aspect: bool = True
 
 
-def build_atlas(layout: Layout, base: BaseMesh, template: np.ndarray, rings: Landmarks3D) -> tuple[np.ndarray, np.ndarray]:
+def build_atlas(layout: Layout, base: BaseMesh, template: np.ndarray, rings: FaceRings) -> tuple[np.ndarray, np.ndarray]:
     """uvs (T,2) in 0..1, v up, and uv_faces (F,3)."""
     cavity = np.zeros(len(template), bool)
     cavity[rings.cavity] = True
@@ -92,10 +92,20 @@ def _skin_chart(layout: Layout, template: np.ndarray, face_ids: np.ndarray) -> C
     start = outline.index(int(seam[-1]))  # the left copy of the seam's end at the rim
     outline = outline[start:] + outline[:start]
     positions = _head_outline(vertices, outline, int(twin[seam[-1]]), int(seam[0]))
-    z, y = template[:, 2], template[:, 1]
-    dense = 1 + 1.9 * smoothstep(z + 0.25 * y, 0.015, 0.075) * smoothstep(y, -0.115, -0.075) * smoothstep(y, 0.085, 0.05)
+    dense = _density(template)
     density = np.concatenate([dense, dense[seam[1:]]])
     return Chart("skin", face_ids, *_flattened(vertices, faces, outline, positions, holes, density))
+
+
+def _density(points: np.ndarray) -> np.ndarray:
+    """(V,) how many texels a length asks for, relative to the back of the head: more on the face, most at eyes, nose and mouth and on the
+    ears, which a flattening from afar would crush.
+    """
+    x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2] + 0.25 * points[:, 1]
+    face = smoothstep(z, 0.015, 0.075) * smoothstep(y, -0.115, -0.075) * smoothstep(y, 0.085, 0.05)
+    middle = smoothstep(z, 0.06, 0.085) * smoothstep(y, -0.085, -0.065) * smoothstep(y, 0.055, 0.03)
+    ear = smoothstep(x, 0.058, 0.066) * smoothstep(np.abs(points[:, 2]), 0.05, 0.035) * smoothstep(np.abs(y), 0.05, 0.036)
+    return 1 + 3.0 * face + 1.2 * middle + 0.7 * ear
 
 
 def _back_seam(layout: Layout, template: np.ndarray, faces: np.ndarray) -> np.ndarray:

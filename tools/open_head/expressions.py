@@ -16,10 +16,11 @@ from .eyelids import eye_shapes
 from .geometry import MIRROR, Layout
 from .identity import ANCESTRIES
 from .mesh_fields import interpolated, smoothed, smoothstep, vertex_normals
-from .regions import LIP_RINGS, Landmarks3D
+from .regions import LIP_RINGS, FaceRings
 from .skinning import JAW_JOINT, jaw_rotation
 from .sources import Targets
 
+CHEEK_UP = "cheek/l-cheek-trans-up"
 NOTHING = 1e-5  # metres; smaller displacements are dropped, so that they stay local
 CLOSE_LOWER = np.array([0.5, 0.70, 0.92])  # of the way together, along x, y and z, that the lower lip makes in `mouthClose`
 CLOSE_REACH = 0.034  # metres around the lips that `mouthClose` moves
@@ -34,7 +35,7 @@ class Face:
 
     layout: Layout
     template: np.ndarray
-    rings: Landmarks3D
+    rings: FaceRings
     jaw: np.ndarray  # (V,) how much a vertex follows the jaw
     units: dict[str, np.ndarray]
     left: np.ndarray  # (V,1) 1 on the subject's left, fading over the middle
@@ -48,21 +49,15 @@ class Face:
 
 
 def load_units(layout: Layout, targets: Targets) -> dict[str, np.ndarray]:
-    """Expression units, metres, by their names without folder; and the cheek targets that `cheekPuff` and `cheekSquint` use."""
-    first = f"expression/units/{ANCESTRIES[0]}/"
-    names = [name.removeprefix(first) for name in targets.names if name.startswith(first)]
-    units = {name: sum(layout.assemble(targets[f"expression/units/{a}/{name}"]) for a in ANCESTRIES) / len(ANCESTRIES) * 0.1 for name in names}
-    for name in ("cheek/l-cheek-volume-incr", "cheek/l-cheek-trans-up", "cheek/l-cheek-bones-incr"):
-        units[name] = layout.assemble(targets[name]) * 0.1
-    return {name: _symmetric_pair(layout, name, units) for name in units}
-
-
-def _symmetric_pair(layout: Layout, name: str, units: dict[str, np.ndarray]) -> np.ndarray:
-    """A unit made exactly symmetric with its twin on the other side."""
-    twin = name.replace("-left-", "-?-").replace("-right-", "-left-").replace("-?-", "-right-")
-    if name.startswith("cheek/"):
-        return units[name]
-    return (units[name] + units[twin][layout.mirror] * MIRROR) / 2
+    """Expression units, metres, by their names without folder, each exactly symmetric with its twin; and the cheek target we use."""
+    folder = "expression/units"
+    names = [name.split("/")[-1] for name in targets.names if name.startswith(f"{folder}/{ANCESTRIES[0]}/")]
+    units = {}
+    for name in names:
+        units[name] = layout.assemble(sum(targets[f"{folder}/{a}/{name}"] for a in ANCESTRIES)) * 0.1 / len(ANCESTRIES)
+    twins = {n: n.replace("-left-", "-?-").replace("-right-", "-left-").replace("-?-", "-right-") for n in names}
+    units = {name: (units[name] + units[twin][layout.mirror] * MIRROR) / 2 for name, twin in twins.items()}
+    return units | {CHEEK_UP: layout.assemble(targets[CHEEK_UP]) * 0.1}
 
 
 def arkit_expressions(face: Face, eye_centre: np.ndarray, eye_radius: float) -> np.ndarray:
@@ -149,7 +144,8 @@ def _lip_shapes(face: Face) -> dict[str, np.ndarray]:
     up = np.array([0.0, 1.0, 0.0])
     forward = np.array([0.0, 0.0, 1.0])
     chin = smoothstep(np.linalg.norm((template - [0, seam - 0.028, 0.098]) / [1.2, 1.0, 2.0], axis=1), 0.03, 0.004) * lower
-    shrug_lower = np.outer(lower * around * corner * 0.0058 + chin * 0.0045, up) + np.outer(lower * lips * corner * 0.0028 + chin * 0.002, forward)
+    shrug_lower = np.outer(lower * around * corner * 0.0058 + chin * 0.0045, up)
+    shrug_lower += np.outer(lower * lips * corner * 0.0028 + chin * 0.002, forward)
     shrug_upper = np.outer(around * corner * (0.0030 - 0.0012 * lower), up) + np.outer((1 - lower) * lips * corner * 0.0034, forward)
     press = np.stack([np.zeros_like(lips), 0.42 * (seam - template[:, 1]) * lips, -0.0022 * lips], 1)
     press += 0.35 * face.unit("mouth-compression")
@@ -214,7 +210,7 @@ def _brow_and_cheek_shapes(face: Face) -> dict[str, np.ndarray]:
         puff += 0.0105 * bump[:, None] * normals
     cheek = np.array([0.036, -0.008, 0.085])
     lift = smoothstep(np.linalg.norm((template - cheek) / [1.2, 0.8, 1.2], axis=1), 0.030, 0.003) * skin
-    squint = 0.9 * unit("cheek/l-cheek-trans-up") + np.outer(lift, [0.0, 0.0072, 0.0030])
+    squint = 0.9 * unit(CHEEK_UP) + np.outer(lift, [0.0, 0.0072, 0.0030])
     sneer = 1.5 * unit("nose-left-elevation") + 0.6 * unit("nose-left-dilatation")
     sneer = sneer + 0.32 * face.left * (1 - face.lower) * unit("mouth-elevation")
     return {
@@ -246,7 +242,7 @@ def _tongue_out(face: Face) -> np.ndarray:
     return motion
 
 
-def make_face(layout: Layout, template: np.ndarray, rings: Landmarks3D, jaw: np.ndarray, units: dict[str, np.ndarray]) -> Face:
+def make_face(layout: Layout, template: np.ndarray, rings: FaceRings, jaw: np.ndarray, units: dict[str, np.ndarray]) -> Face:
     left = smoothstep(template[:, 0], -MIDDLE, MIDDLE)[:, None]
     lower = smoothstep(jaw, 0.15, 0.85)
     lower = lower[:, None]

@@ -15,7 +15,7 @@ from mvp4d_core.rotations import axis_angle_to_matrix
 
 from .geometry import Layout
 from .mesh_fields import smoothstep
-from .regions import RIM_RING, WATER_RING, Landmarks3D
+from .regions import RIM_RING, WATER_RING, FaceRings
 
 MEETING = 0.22  # how far up the opening the closed lids meet, as a share
 FOLD_RING = 9  # the ring of skin that no longer moves with the lid
@@ -133,7 +133,7 @@ def ball_shrink(layout: Layout, template: np.ndarray, side: str, centre: np.ndar
     return motion
 
 
-def eye_shapes(layout: Layout, template: np.ndarray, rings: Landmarks3D, centre: np.ndarray, radius: float) -> dict[str, np.ndarray]:
+def eye_shapes(layout: Layout, template: np.ndarray, rings: FaceRings, centre: np.ndarray, radius: float) -> dict[str, np.ndarray]:
     """The seven ARKit shapes of the left eye: name -> (V,3) metres at weight 1."""
 
     def lids(upper: float, lower: float) -> np.ndarray:

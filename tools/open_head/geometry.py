@@ -52,7 +52,7 @@ class Eye:
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of the head in its own numbering: blends of base vertices (n,N), faces, mirror map, and which base vertex each one is (or -1)."""
+    """A piece of the head in its own numbering: blends of base vertices (n,N), faces, mirror map, and the base vertex of each, or -1."""
 
     rows: sparse.csr_matrix
     faces: np.ndarray

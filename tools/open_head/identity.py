@@ -28,12 +28,11 @@ OPPOSITES = (
 
 # standard deviation of a slider: by default, and where the plain one would leave what is seen in people
 SLIDER_SIGMA = 0.26
-SIGMAS = {
-    "asym/": 0.16, "head/head-trans": 0.05, "head/head-angle": 0.12, "neck/neck-trans": 0.1, "nose/nose-trans-in": 0.06,
-    "mouth/mouth-trans-in": 0.06, "forehead/forehead-nubian": 0.12, "forehead/forehead-scale-vert": 0.18, "forehead/forehead-trans": 0.2,
-    "head/head-back": 0.2, "head/head-scale": 0.2, "eyes/eye-scale": 0.18, "ears/ear-shape": 0.12, "ears/ear-wing": 0.3,
-    "nose/nose-compression": 0.15, "nose/nose-flaring": 0.2, "ears/ear-flap": 0.15, "eyes/eye-push": 0.18, "eyes/eye-eyefold": 0.2,
-    "eyes/eye-corner": 0.2, "eyes/eye-height": 0.16,
+SIGMAS = {  # by the start of a slider's name, the first that fits
+    "asym/": 0.16, "head/head-trans": 0.05, "head/head-angle": 0.12, "head/head-back": 0.2, "head/head-scale": 0.2, "head/head-age": 0.26,
+    "head/head-fat": 0.26, "head/": 0.15, "neck/neck-trans": 0.1, "mouth/mouth-trans-in": 0.06, "forehead/forehead-nubian": 0.10,
+    "forehead/": 0.18, "ears/ear-shape": 0.12, "ears/ear-flap": 0.15, "nose/nose-trans-in": 0.06, "nose/nose-compression": 0.15,
+    "nose/": 0.21, "eyes/eye-scale": 0.18, "eyes/eye-push": 0.18, "eyes/eye-eyefold": 0.2, "eyes/eye-corner": 0.2, "eyes/eye-height": 0.16,
 }  # fmt: skip
 SIDE_SIGMA = 0.12  # how far the left and the right slider of a pair part, as a share of the pair's own deviation
 

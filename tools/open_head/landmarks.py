@@ -18,14 +18,16 @@ from mvp4d_core.render.mesh import rasterize_mesh
 
 from .geometry import IRIS_RING, MIRROR, Layout, eye_ring
 from .preview import Painter, portrait_camera
-from .regions import RIM_RING, WATER_RING, Landmarks3D
+from .regions import RIM_RING, WATER_RING, FaceRings
 
 log = logging.getLogger(__name__)
 
 COUNT = 478
 SIZE = 512
-VIEWS = ((0, 0), (12, 0), (-12, 0), (25, 4), (-25, 4), (0, 14), (0, -14), (38, 0), (-38, 0), (50, 0), (-50, 0))  # azimuth and elevation, degrees
-FACING = 0.3  # least cosine between a surface and the view for a landmark to count there
+# azimuth and elevation, degrees
+VIEWS = ((0, 0), (12, 0), (-12, 0), (25, 4), (-25, 4), (0, 14), (0, -14), (38, 0), (-38, 0), (50, 0), (-50, 0))
+FACING = 0.15  # least cosine between a surface and the view for a landmark to count there
+FRONTAL = 8  # the power of a view's cosine to the front by which it counts, because portraits are mostly taken from there
 STRAY = 0.03  # metres from the frontal views' median beyond which a hit is a mistake
 TOPOLOGY_COST = 0.02  # metres that a pairing costs whose neighbours are not paired too
 
@@ -113,7 +115,9 @@ def consensus(hits: Hits, template: np.ndarray, normals: np.ndarray) -> np.ndarr
     there = normals[cKDTree(template).query(first)[1]]
     seen = (hits.directions @ there.T > FACING) & (hits.cosines > FACING)
     seen &= np.linalg.norm(hits.points - first, axis=2) < STRAY
-    out = np.stack([_median(hits.points[:, k], seen[:, k] * hits.cosines[:, k] ** 2) if seen[:, k].any() else first[k] for k in range(COUNT)])
+    out = first
+    for k in np.flatnonzero(seen.any(0)):
+        out[k] = _median(hits.points[:, k], seen[:, k] * hits.cosines[:, k] * hits.directions[:, 2] ** FRONTAL)
     twin = mirror_pairs(out)
     gap = np.linalg.norm(out - out[twin] * MIRROR, axis=1)
     log.info("landmarks: left and right differ by %.1f mm in the median, %.1f mm at most", 1e3 * np.median(gap), 1e3 * gap.max())
@@ -147,7 +151,7 @@ def mirror_pairs(points: np.ndarray) -> np.ndarray:
 
 
 def embed(
-    layout: Layout, template: np.ndarray, rings: Landmarks3D, lower: np.ndarray, points: np.ndarray, centres: dict[str, np.ndarray]
+    layout: Layout, template: np.ndarray, rings: FaceRings, lower: np.ndarray, points: np.ndarray, centres: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Faces (478,) int32 and barycentrics (478,3) of the allowed surface points nearest to `points`.
 
@@ -161,8 +165,11 @@ def embed(
     allowed = {k: skin for k in range(COUNT)}
     inner, outer = _mask(template, rings.lip_rings[0:4]), _mask(template, rings.lip_rings[3:9])
     for ids, mask, below in (
-        (LIPS_INNER_UPPER, inner, False), (LIPS_INNER_LOWER, inner, True), (LIPS_OUTER_UPPER, outer, False), (LIPS_OUTER_LOWER, outer, True),
-    ):  # fmt: skip
+        (LIPS_INNER_UPPER, inner, False),
+        (LIPS_INNER_LOWER, inner, True),
+        (LIPS_OUTER_UPPER, outer, False),
+        (LIPS_OUTER_LOWER, outer, True),
+    ):
         allowed |= dict.fromkeys(ids, mask & (lower == below))
     allowed |= dict.fromkeys(LIP_CORNERS, inner | outer)
     sides = {"right": (RIGHT_LID_UPPER, RIGHT_LID_LOWER, RIGHT_EYE_CORNERS), "left": (LEFT_LID_UPPER, LEFT_LID_LOWER, LEFT_EYE_CORNERS)}

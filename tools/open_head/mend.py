@@ -5,7 +5,7 @@ import numpy as np
 
 from .geometry import MIRROR, Layout
 from .mesh_fields import smoothstep
-from .regions import Landmarks3D
+from .regions import FaceRings
 from .teeth import crown_offsets
 
 SEAL_SHARES = (1.0, 1.0, 1.0, 1.0, 0.7, 0.4, 0.15)  # how much of the sealing each ring of the lips makes
@@ -18,7 +18,7 @@ TONGUE_FLATTER = 0.45  # share of its height
 TONGUE_DOWN, TONGUE_BACK = 0.0040, 0.0045  # metres
 
 
-def seal_lips(layout: Layout, rings: Landmarks3D, jaw: np.ndarray, template: np.ndarray) -> np.ndarray:
+def seal_lips(layout: Layout, rings: FaceRings, jaw: np.ndarray, template: np.ndarray) -> np.ndarray:
     """Closes the slit between the lips: both halves of each ring move towards each other by half of what is open at their x."""
     across = np.linspace(0, np.abs(template[rings.lip_rings[0], 0]).max(), 32)
     top, bottom = np.full(len(across), np.inf), np.full(len(across), -np.inf)

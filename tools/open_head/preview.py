@@ -55,9 +55,15 @@ def make_painter(faces: np.ndarray, template: np.ndarray, regions: dict[str, np.
     """Colours by region."""
     colours = np.tile(np.array(SKIN), (len(template), 1))
     for colour, names in (
-        (LIP, ("lips",)), (CAVITY, ("mouth_cavity",)), (TONGUE, ("tongue",)), (TEETH, ("upper_teeth", "lower_teeth")),
-        (GUM, ("gums",)), (SCLERA, ("left_eyeball", "right_eyeball")), (IRIS, ("left_iris", "right_iris")), (PUPIL, ("left_pupil", "right_pupil")),
-    ):  # fmt: skip
+        (LIP, ("lips",)),
+        (CAVITY, ("mouth_cavity",)),
+        (TONGUE, ("tongue",)),
+        (TEETH, ("upper_teeth", "lower_teeth")),
+        (GUM, ("gums",)),
+        (SCLERA, ("left_eyeball", "right_eyeball")),
+        (IRIS, ("left_iris", "right_iris")),
+        (PUPIL, ("left_pupil", "right_pupil")),
+    ):
         for name in names:
             colours[regions[name]] = colour
     scalp = np.zeros(len(template))
@@ -69,9 +75,9 @@ def make_painter(faces: np.ndarray, template: np.ndarray, regions: dict[str, np.
     return Painter(faces, (1 - scalp) * colours + scalp * HAIR, template, brows, eye)
 
 
-def portrait_camera(azimuth: float, elevation: float, size: int, *, target=(0.0, -0.005, 0.03), reach: float = 0.36, fov: float = 20.0) -> Camera:
-    """A camera (angles in degrees) whose picture is `reach` metres high at the target."""
-    fov_y = np.radians(fov)
+def portrait_camera(azimuth: float, elevation: float, size: int, *, target: tuple, reach: float) -> Camera:
+    """A camera of 20 degrees (all angles in degrees) whose picture is `reach` metres high at `target` (3,)."""
+    fov_y = np.radians(20.0)
     return orbit_camera(
         np.radians(azimuth), np.radians(elevation), target=np.asarray(target), distance=reach / 2 / np.tan(fov_y / 2), fov_y=fov_y,
         width=size, height=size,

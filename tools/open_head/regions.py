@@ -17,13 +17,15 @@ WATER_RING = 3  # the ring of skin that touches the eyeball
 RIM_RING = 4  # the outer edge of the lids, where lashes grow
 
 # the hair line: height y (metres) over the azimuth from the front (degrees)
-HAIR_LINE = ((0, 0.086), (25, 0.084), (45, 0.070), (58, 0.050), (72, 0.030), (86, 0.024), (104, 0.020), (118, -0.010), (140, -0.036), (180, -0.046))
+HAIR_LINE = (
+    (0, 0.086), (25, 0.084), (45, 0.070), (58, 0.050), (72, 0.030), (86, 0.024), (104, 0.020), (118, -0.010), (140, -0.036), (180, -0.046),
+)  # fmt: skip
 # below this height skin is neck: over the depth z, from the back of the jaw to the chin
 JAW_LINE = ((-0.05, -0.035), (-0.012, -0.036), (0.012, -0.062), (0.045, -0.084), (0.075, -0.098), (0.10, -0.104))
 
 
 @dataclass(frozen=True)
-class Landmarks3D:
+class FaceRings:
     """Rings of vertices, in head numbering: eyes from the pocket's edge outwards, lips from the inner edge of the mouth outwards."""
 
     eye_rings: dict[str, list[np.ndarray]]
@@ -31,7 +33,7 @@ class Landmarks3D:
     cavity: np.ndarray
 
 
-def find_rings(layout: Layout, base: BaseMesh) -> Landmarks3D:
+def find_rings(layout: Layout, base: BaseMesh) -> FaceRings:
     """Walks the quads outwards from the eyes' pockets and from the mouth cavity."""
     edges, counts = np.unique(np.sort(layout.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1), axis=0, return_counts=True)
     rim = edges[counts == 1]
@@ -44,7 +46,7 @@ def find_rings(layout: Layout, base: BaseMesh) -> Landmarks3D:
         start = min(loops, key=lambda loop: np.linalg.norm(adult[loop].mean(0) - centre))
         eye_rings[side] = rings_around(layout.skin_quads, start, 14)
     cavity = _cavity(layout, base, adult[layout.parts["tongue"]].mean(0))
-    return Landmarks3D(eye_rings, rings_around(layout.skin_quads, cavity, LIP_RINGS + 4)[1:], cavity)
+    return FaceRings(eye_rings, rings_around(layout.skin_quads, cavity, LIP_RINGS + 4)[1:], cavity)
 
 
 def _components(edges: np.ndarray, count: int) -> list[np.ndarray]:
@@ -80,7 +82,7 @@ def hair_line(points: np.ndarray) -> np.ndarray:
     return points[:, 1] - np.interp(azimuth, *np.array(HAIR_LINE).T)
 
 
-def build_regions(layout: Layout, template: np.ndarray, rings: Landmarks3D, ears: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def build_regions(layout: Layout, template: np.ndarray, rings: FaceRings, ears: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """name -> ascending int32 vertex ids. Face, scalp, neck, ears, eyeballs, teeth, tongue and mouth cavity cover all vertices."""
     skin = np.zeros(len(layout.mirror), bool)
     skin[layout.parts["skin"]] = True
