@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..mvp4d_core.conditioning import DEFAULT_VIEWS, PRESETS, plan_views
+from ..mvp4d_core.conditioning import DEFAULT_VIEWS, PRESETS, fitting_frames, plan_views
 from ..mvp4d_core.rig import Performance, load_head_model, load_performance, retarget, showcase_performance
 from . import host
 from .types import CATEGORY, PerformanceSocket, PlanSocket, ReferenceSocket, TrackedReference
@@ -77,7 +77,13 @@ class ConditionExpressions(io.ComfyNode):
                     default="360",
                     tooltip="How far the cameras go around the head, in degrees. 360 includes the back.",
                 ),
-                io.Int.Input("frames", default=21, min=1, max=240, tooltip="Frames taken evenly from the performance."),
+                io.Int.Input(
+                    "frames",
+                    default=21,
+                    min=1,
+                    max=240,
+                    tooltip="Frames to fit to: those of the performance and of a range of motion that differ most.",
+                ),
                 io.Int.Input("views", default=0, min=0, max=64, tooltip=f"Number of cameras; 0 takes the coverage's own ({views})."),
                 io.Int.Input("size", default=256, min=64, max=1024, step=16, tooltip="Pixels along a side of every frame."),
             ],
@@ -88,8 +94,6 @@ class ConditionExpressions(io.ComfyNode):
     def execute(
         cls, reference: TrackedReference, coverage: str, frames: int, views: int, size: int, performance: Performance | None = None
     ) -> io.NodeOutput:
-        from ..mvp4d_core.create import resample
-
         rig = reference.reference.rig(reference.head_model)
         acted = showcase_performance(rig) if performance is None else retarget(performance, rig)
-        return io.NodeOutput(plan_views(rig, resample(acted, frames), preset=int(coverage), views=views or None, size=size))
+        return io.NodeOutput(plan_views(rig, fitting_frames(acted, rig, frames), preset=int(coverage), views=views or None, size=size))

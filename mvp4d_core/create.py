@@ -13,7 +13,7 @@ import numpy as np
 from . import __version__
 from .avatar import GaussianAvatar, load_avatar, save_avatar
 from .avatar.file_space import write_posed_ply
-from .conditioning import DEFAULT_VIEWS, plan_views
+from .conditioning import DEFAULT_VIEWS, fitting_frames, plan_views
 from .distill import DistillConfig, distill_avatar
 from .errors import InputError, StorageError
 from .evaluation.avatar import evaluate_heldout, evaluate_reference
@@ -88,13 +88,6 @@ def make_folder(folder: Path) -> None:
         raise StorageError(f"The folder {folder} can't be written. Give another one with -o.")
 
 
-def resample(performance: Performance, frames: int) -> Performance:
-    """`frames` of a performance, evenly spaced from its first to its last."""
-    if not 1 <= frames <= 1000:
-        raise InputError(f"`frames` must be 1 to 1000, got {frames}.")
-    return performance.select(np.round(np.linspace(0, len(performance) - 1, frames)).astype(int))
-
-
 def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSettings, progress: Progress = silent) -> dict:
     """Photo to avatar.mvp4d in `folder`, beside it avatar.ply, showcase.mp4, turntable.mp4, contact_sheet.png and tracking.png.
 
@@ -123,7 +116,7 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
 
     def generate() -> None:
         views = settings.views or DEFAULT_VIEWS.get(settings.preset)
-        plan = plan_views(rig, resample(performance, settings.frames), preset=settings.preset, views=views, size=settings.size)
+        plan = plan_views(rig, fitting_frames(performance, model, settings.frames), preset=settings.preset, views=views, size=settings.size)
         video = generator.generate(reference, plan, head_model=model, seed=settings.seed, progress=progress)
         save_multiview(video, folder / "multiview", progress)
 

@@ -71,7 +71,7 @@ def build(base: sources.BaseMesh, targets: sources.Targets) -> HeadModel:
     template, shapedirs = _identities(layout, base, targets, ears)
 
     units = expressions.load_units(layout, targets)
-    jaw = skinning.jaw_weights(layout, template, units["mouth-open"])
+    jaw = skinning.jaw_weights(layout, template, rings.cavity, units["mouth-open"])
     template = seal_lips(layout, rings, jaw, template)
     template = lower_tongue(layout, shape_teeth(layout, template))
     (centre,), (radius,) = identity.ball_pose(template[None, layout.parts["left_eyeball"]])

@@ -113,6 +113,8 @@ def distill_avatar(
         optimiser.param_groups[0]["lr"] = config.means_lr * (config.means_lr_final / config.means_lr) ** (step / config.steps)
         optimiser.zero_grad(set_to_none=True)
         images, alphas = render_gaussians(parameters, binding, target.frames, target)
+        # a pixel that does not count is set to its target, so that it weighs nothing in any term
+        images, alphas = torch.where(target.judged, images, target.images), torch.where(target.judged, alphas, target.alphas)
         terms = picture_terms(images, alphas, target.images, target.alphas, config) | regularisers(
             parameters["means"], parameters["log_scales"].exp(), parameters["opacity_logits"].sigmoid(), config
         )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..cameras import Camera
-from ..conditioning import reference_camera, resample_photo
+from ..conditioning import judged_pixels, reference_camera, resample_photo
 from ..differentiable.binding import TriangleFrames, frames_to_torch
 from ..generate.multiview import MultiViewVideo
 from ..rig import HeadModel, Parameters, skin, triangle_frames
@@ -20,12 +20,14 @@ class Pictures:
 
     Attributes:
         images: (C, H, W, 3) float32 on white; `alphas` (C, H, W, 1).
+        judged: (C, H, W, 1) bool, the pixels that count.
         viewmats, Ks: (C, 4, 4) and (C, 3, 3) float32, gsplat's.
         frames: the triangles of that pose.
     """
 
     images: torch.Tensor
     alphas: torch.Tensor
+    judged: torch.Tensor
     viewmats: torch.Tensor
     Ks: torch.Tensor
     frames: TriangleFrames
@@ -71,7 +73,7 @@ class VideoPictures:
         images = torch.as_tensor(self.video.frames[views, frame], device=self.device).float() / 255
         alphas = torch.as_tensor(self.video.alphas[views, frame], device=self.device).float()[..., None] / 255
         viewmats, Ks = camera_tensors([self.video.plan.cameras[v] for v in views], self.device)
-        return Pictures(images, alphas, viewmats, Ks, self._frames[frame])
+        return Pictures(images, alphas, torch.ones_like(alphas, dtype=torch.bool), viewmats, Ks, self._frames[frame])
 
 
 def reference_pictures(reference: Reference, rig: HeadModel, size: int, device: torch.device | str) -> tuple[Pictures, Camera]:
@@ -83,6 +85,7 @@ def reference_pictures(reference: Reference, rig: HeadModel, size: int, device: 
         Pictures(
             torch.as_tensor(image, dtype=torch.float32, device=device)[None],
             torch.as_tensor(matte, dtype=torch.float32, device=device)[None, ..., None],
+            torch.as_tensor(judged_pixels(reference, camera), device=device)[None, ..., None],
             viewmats,
             Ks,
             pose_frames(rig, reference.parameters, device),

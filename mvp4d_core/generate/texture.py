@@ -23,11 +23,11 @@ DEPTH_TOLERANCE = 0.0008  # metres: less than a folded lid is thick
 KNOWN = 0.6  # weight from which a texel's photo colour stands
 MIRROR_REACH = 0.0015  # metres between a texel and the mirror image that lends it colour
 CELL = 0.006  # metres: side of the cells over which known colours are averaged before they spread
-FEATHER = 0.014  # metres over which the photo fades out where hair and neck leave its sight
+FEATHER = 0.008  # metres over which the photo fades out where hair and neck leave its sight
 FADE = 0.02  # metres over which a side's own lighting gives way to the mean of both sides
 NEIGHBOURS = 48
 EDGE = 2.5  # photo pixels along the matte's edge where the background shines through
-HANGING = 0.006  # metres the fit moves a surface outward where hair hangs over it
+HANGING = 0.015  # metres the fit moves a surface outward where hair hangs over it
 INTERIORS = ("left_eyeball", "right_eyeball", "upper_teeth", "lower_teeth", "tongue", "mouth_cavity")
 
 
@@ -127,7 +127,8 @@ def project_photo(reference: Reference, posed: np.ndarray, model: HeadModel, tex
     towards = camera.position - points
     cosine = np.einsum("md,md->m", normals, towards) / np.linalg.norm(towards, axis=1)
     facing = np.clip((cosine - 0.15) / 0.3, 0, 1)
-    visible = depth < surface + DEPTH_TOLERANCE
+    slope = np.sqrt(np.maximum(1 - cosine**2, 0)) / np.maximum(cosine, 0.1)
+    visible = depth < surface + DEPTH_TOLERANCE + slope * depth / camera.K[0, 0]  # a pixel's own depth grows with the slope
     return colors, np.where(visible, facing * np.clip(solid * 10 - 9, 0, 1), 0)
 
 
@@ -148,14 +149,13 @@ def _unstretched(rig: HeadModel, posed: np.ndarray, texels: Texels) -> np.ndarra
 
 
 def _feather(canonical: np.ndarray, weight: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """(M,) factors that let the photo fade out towards what it does not show; the face's features keep their edges."""
+    """(M,) factors that let the photo fade out towards what it does not show; inside the face, lids and lips keep their edges."""
     factor = np.ones(len(weight))
-    unseen, soft = weight < 0.05, (weight >= 0.05) & ~features
-    if unseen.any() and soft.any():
-        cells, _ = _cell_means(canonical[unseen & ~features], np.zeros((np.count_nonzero(unseen & ~features), 1)), FEATHER / 6)
-        if len(cells):
-            distance, _ = cKDTree(cells).query(canonical[soft], workers=-1)
-            factor[soft] = np.clip(distance / FEATHER, 0, 1)
+    unseen, seen = (weight < 0.05) & ~features, weight >= 0.05
+    if unseen.any() and seen.any():
+        cells, _ = _cell_means(canonical[unseen], np.zeros((np.count_nonzero(unseen), 1)), FEATHER / 6)
+        distance, _ = cKDTree(cells).query(canonical[seen], workers=-1)
+        factor[seen] = np.clip(distance / FEATHER, 0, 1)
     return factor
 
 
@@ -180,7 +180,7 @@ def find_hair(
     if "face" in model.regions:
         moved[model.regions["face"]] = False
     hairiness = texels.at(_smooth_over_faces((mask | moved).astype(float), model.faces, 3)[:, None])[:, 0]
-    return np.clip(2 * hairiness - 0.4, 0, 1), hair_like, doubtful
+    return np.clip(2.5 * hairiness - 0.75, 0, 1), hair_like, doubtful
 
 
 def _smooth_over_faces(values: np.ndarray, faces: np.ndarray, rounds: int) -> np.ndarray:

@@ -178,10 +178,10 @@ def _limits(model: HeadModel, rig: _LandmarkRig, joints: list[tuple], unit: floa
     for _, pitch, yaw in joints:
         low.append([pitch[0], yaw[0]])
         high.append([pitch[1], yaw[1]])
-    # the eyes' own joints carry the gaze, so its expressions stay at rest
-    gaze = [7 + shapes + i for i, name in enumerate(model.expression_names) if name.startswith("eyeLook") and rig.turning]
+    # the eyes' own joints carry the gaze, and no face point is on the tongue: these expressions stay at rest
+    still = tuple(name for name in ("eyeLook" if rig.turning else "", "tongueOut") if name)
     low, high = np.concatenate(low), np.concatenate(high)
-    high[gaze] = 1e-9
+    high[[7 + shapes + i for i, name in enumerate(model.expression_names) if name.startswith(still)]] = 1e-9
     spread = np.concatenate([np.ones(shapes), np.where(arkit, _EXPRESSION_SIGMA, 1.0), np.full(2 * len(joints), _GAZE_SIGMA)])
     return low, high, 1 / spread
 

@@ -47,11 +47,30 @@ class _Square:
         half = self.side / 2
         return crop_camera(camera, np.array([*(self.centre - half), *(self.centre + half)]), self.size, self.size)
 
+    def spread(self, patch: np.ndarray, height: int, width: int) -> np.ndarray:
+        """A patch (size, size) at its place in a photo (height, width) of zeros."""
+        whole = np.zeros((height, width), np.float32)
+        rows, columns, values = spread_square(patch, self.centre, self.side, (height, width))
+        whole[rows, columns] = values
+        return whole
+
     def inside(self, camera: Camera, margin: float) -> np.ndarray:
         """(size, size) bool: at least `margin` photo pixels inside the photo."""
         step = (np.arange(self.size) + 0.5) * self.side / self.size - self.side / 2
         x, y = step + self.centre[0], step + self.centre[1]
         return ((y > margin) & (y < camera.height - margin))[:, None] & ((x > margin) & (x < camera.width - margin))
+
+
+@dataclass(frozen=True)
+class _Close:
+    """The square around the head from near: `camera`, picture `crop` (n, n, 3), mattes of `person` and `head` (n, n), and `zones`."""
+
+    square: _Square
+    camera: Camera
+    crop: np.ndarray
+    person: np.ndarray
+    head: np.ndarray
+    zones: Zones
 
 
 def track_portrait(
@@ -94,25 +113,18 @@ def track_portrait(
         square = _head_square(head_model, vertices, fit.camera, chosen)
         person = alpha if alpha is not None else _person(models, picture, square.centre, chosen.size)
     progress(_STAGE, 4, _STEPS)
-    crop = crop_square(picture, square.centre, square.side, square.size).astype(np.float32) / np.float32(255)
-    person, person_crop, head_crop, zones = _mattes(head_model, vertices, fit.camera, square, crop, person, refine=alpha is None)
+    person, close = _mattes(head_model, vertices, fit.camera, square, picture, person, refine=alpha is None)
     progress(_STAGE, 5, _STEPS)
-    outline = _outline(head_crop, person_crop, zones, square, fit.camera)
-    hidden_ears = _covered_ears(head_model, crop, person_crop, zones)
-    hair = grow_hair(head_model, vertices, outline, square.camera(fit.camera), hidden_ears)
-    offsets = (offsets + to_rest_pose(head_model, fit.parameters, hair)).astype(np.float32)
-    head = np.zeros(rgb.shape[:2], np.float32)
-    rows, columns, values = spread_square(head_crop, square.centre, square.side, head.shape)
-    head[rows, columns] = values
+    offsets = _with_hair(head_model, fit, offsets, vertices, close)
     vertices = _posed(head_model, fit, offsets)
     points, _ = project(head_model.landmarks(vertices), fit.camera)
-    covered = rasterize_mesh(vertices, head_model.faces, square.camera(fit.camera)).mask
-    seen = judge.Seen(crop, person_crop, head_crop, zones, covered, square.inside(fit.camera, 0.0))
+    covered = rasterize_mesh(vertices, head_model.faces, close.camera).mask
+    seen = judge.Seen(close.crop, close.person, close.head, close.zones, covered, square.inside(fit.camera, 0.0))
     progress(_STAGE, _STEPS, _STEPS)
     return Reference(
         image=quantised(rgb),
         matte=quantised(person),
-        head_matte=quantised(head),
+        head_matte=quantised(square.spread(close.head, height, width)),
         camera=fit.camera,
         shape=fit.shape,
         offsets=offsets,
@@ -216,43 +228,52 @@ def _person(models: FaceModels, picture: np.ndarray, centre: np.ndarray, face: f
 
 
 def _mattes(
-    model: HeadModel, vertices: np.ndarray, camera: Camera, square: _Square, crop: np.ndarray, person: np.ndarray, *, refine: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Zones]:
-    """The person's matte of the photo and of the square, the head's of the square, and the zones of the square.
+    model: HeadModel, vertices: np.ndarray, camera: Camera, square: _Square, picture: np.ndarray, person: np.ndarray, *, refine: bool
+) -> tuple[np.ndarray, _Close]:
+    """The person's matte of the photo, refined around the head where `refine` says so, and the head from near.
 
-    Where the matte misses most of the face, the fitted head stands in for it in all but the person's matte of the square, which tells.
+    Where the matte misses most of the face, the fitted head stands in for it in the head's matte; the person's still tells.
     """
-    zones = find_zones(model, vertices, square.camera(camera))
-    person_crop = crop_square(person, square.centre, square.side, square.size)
+    near = square.camera(camera)
+    zones = find_zones(model, vertices, near)
+    crop = crop_square(picture, square.centre, square.side, square.size).astype(np.float32) / np.float32(255)
+    found = crop_square(person, square.centre, square.side, square.size)
     if refine:
-        person_crop = joined(refine_matte(crop, person_crop), zones.face)
-        rows, columns, values = spread_square(person_crop, square.centre, square.side, person.shape)
+        found = joined(refine_matte(crop, found), zones.face)
+        rows, columns, values = spread_square(found, square.centre, square.side, (camera.height, camera.width))
         person[rows, columns] = values
     photo = square.inside(camera, 0.0)
-    person_crop = np.where(photo, person_crop, 0).astype(np.float32)
-    used = person_crop
-    if zones.face.any() and person_crop[zones.face].mean() < _LEAST_MATTE:
-        used = np.maximum(person_crop, (zones.head & photo).astype(np.float32))
-    return person, person_crop, head_matte(crop, used, zones), zones
+    found = np.where(photo, found, 0).astype(np.float32)
+    used = found
+    if zones.face.any() and found[zones.face].mean() < _LEAST_MATTE:
+        used = np.maximum(found, (zones.head & photo).astype(np.float32))
+    return person, _Close(square, near, crop, found, head_matte(crop, used, zones), zones)
 
 
-def _covered_ears(model: HeadModel, crop: np.ndarray, person: np.ndarray, zones: Zones) -> np.ndarray:
+def _with_hair(model: HeadModel, fit: Fit, offsets: np.ndarray, vertices: np.ndarray, close: _Close) -> np.ndarray:
+    """Offsets (V, 3) float32 with the hair's volume."""
+    hair = grow_hair(model, vertices, _outline(close, fit.camera), close.camera, _covered_ears(model, close))
+    return (offsets + to_rest_pose(model, fit.parameters, hair)).astype(np.float32)
+
+
+def _covered_ears(model: HeadModel, close: _Close) -> np.ndarray:
     """(V,) bool: the ears whose place in the picture has the colour of the hair rather than of the face."""
-    hair = looks_like_hair(crop, person, zones)
+    hair = looks_like_hair(close.crop, close.person, close.zones)
     covered = np.zeros(len(model.v_template), bool)
-    for side, seen in zip(sides_of(model, "ear"), zones.ears, strict=True):
+    for side, seen in zip(sides_of(model, "ear"), close.zones.ears, strict=True):
         if seen.sum() >= 30 and hair[seen].mean() > 0.5:
             covered |= side
     return covered
 
 
-def _outline(head: np.ndarray, person: np.ndarray, zones: Zones, square: _Square, camera: Camera) -> Outline:
+def _outline(close: _Close, camera: Camera) -> Outline:
     """The head matte's edge where it is the head's outline: not at the photo's border, not far down, and not where the neck goes into
     clothes.
     """
-    outline = find_outline(head > 0.5, square.inside(camera, 1.5) & (zones.below_eyes < _LOWEST_OUTLINE))
-    clothes = binary_dilation((person > 0.5) & (head < 0.5) & (zones.below_eyes > 0.5), iterations=4)
-    down = np.stack(np.gradient(zones.below_eyes)[::-1], axis=-1)[outline.rows, outline.columns]
+    zones = close.zones
+    outline = find_outline(close.head > 0.5, close.square.inside(camera, 1.5) & (zones.below_eyes < _LOWEST_OUTLINE))
+    clothes = binary_dilation((close.person > 0.5) & (close.head < 0.5) & (zones.below_eyes > 0.5), iterations=4)
+    down = np.stack([*reversed(np.gradient(zones.below_eyes))], axis=-1)[outline.rows, outline.columns]
     down /= np.maximum(np.linalg.norm(down, axis=1, keepdims=True), 1e-9)
     neckline = clothes[outline.rows, outline.columns] & (np.einsum("nd,nd->n", outline.normals, down) > _NECKLINE_COSINE)
     return Outline(*(array[~neckline] for array in (outline.points, outline.normals, outline.rows, outline.columns)))

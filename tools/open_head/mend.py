@@ -12,8 +12,8 @@ SEAL_SHARES = (1.0, 1.0, 1.0, 1.0, 0.7, 0.4, 0.15)  # how much of the sealing ea
 CONTACT_RINGS = 5  # rings from the inner edge where the lips may touch
 OVERLAP = 0.0005  # metres by which the sealed lips press into each other
 TEETH_NARROWER = {"upper_teeth": 0.91, "lower_teeth": 0.87}  # factor across
-TEETH_BACK = {"upper_teeth": 0.0022, "lower_teeth": 0.0056}  # metres
-TEETH_DOWN = {"upper_teeth": 0.0015, "lower_teeth": 0.0030}  # metres
+TEETH_BACK = {"upper_teeth": 0.0022, "lower_teeth": 0.0050}  # metres
+TEETH_DOWN = {"upper_teeth": 0.0012, "lower_teeth": 0.0022}  # metres
 TONGUE_FLATTER = 0.45  # share of its height
 TONGUE_DOWN, TONGUE_BACK = 0.0040, 0.0045  # metres
 

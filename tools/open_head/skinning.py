@@ -18,6 +18,9 @@ JAW_JOINT = np.array([0.0, -0.006, 0.014])  # midway between the joints of the j
 # the head turns with the neck joint above a plane that rises from throat to nape, and not at all below a second one: (y, dy/dz)
 HEAD_PLANE = (-0.062, -0.45)
 SHOULDER_PLANE = (-0.132, -0.25)
+# the floor of the mouth, which is fixed to the jaw: below, in front of, between and behind these (metres; none of it, all of it)
+FLOOR_Y, FLOOR_Z, FLOOR_X = (-0.041, -0.049), (0.005, 0.035), (0.041, 0.031)
+FLOOR_LIPS = (0.090, 0.082)
 JAW_ANGLE = np.radians(24.0)  # how far `jawOpen` turns the jaw
 
 
@@ -27,16 +30,19 @@ def jaw_rotation(points: np.ndarray, angle: float = JAW_ANGLE) -> np.ndarray:
     return (points - JAW_JOINT) @ (matrix - np.eye(3)).T
 
 
-def jaw_weights(layout: Layout, template: np.ndarray, mouth_open: np.ndarray) -> np.ndarray:
+def jaw_weights(layout: Layout, template: np.ndarray, cavity: np.ndarray, mouth_open: np.ndarray) -> np.ndarray:
     """(V,) how much each vertex follows the jaw.
 
-    On the skin it is the share of a rigid turn that MakeHuman's `mouth-open` unit makes there, spread smoothly; lower teeth and the
-    front of the tongue follow fully.
+    On the skin it is the share of a rigid turn that MakeHuman's `mouth-open` unit makes there, spread smoothly; lower teeth, the floor
+    of the mouth `cavity` (ids) around them and the front of the tongue follow fully.
     """
     rigid = jaw_rotation(template)
     share = np.sum(rigid * mouth_open, 1) / (np.sum(rigid**2, 1) + 0.004**2)
     weights = smoothstep(share, 0.0, 0.78)
-    weights = smoothed(weights, layout.faces, 6)
+    x, y, z = template[cavity].T
+    floor = smoothstep(y, *FLOOR_Y) * smoothstep(z, *FLOOR_Z) * smoothstep(np.abs(x), *FLOOR_X) * smoothstep(z, *FLOOR_LIPS)
+    weights[cavity] = np.maximum(weights[cavity], floor)
+    weights = smoothed(weights, layout.faces, 4)
     weights = weights * smoothstep(template[:, 2], 0.0, 0.035)  # nothing at the ears and behind them
     weights[layout.parts["upper_teeth"]] = 0.0
     weights[layout.parts["lower_teeth"]] = 1.0
