@@ -20,6 +20,7 @@ ENAMEL = np.array([0.87, 0.83, 0.76])
 GUM = np.array([0.66, 0.36, 0.34])
 TONGUE = np.array([0.68, 0.36, 0.35])
 CAVITY, THROAT = np.array([0.36, 0.13, 0.12]), np.array([0.07, 0.02, 0.02])
+ARCH = 0.028  # metres from the front teeth to the middle of the dental arch
 CROWN = 0.009  # metres of a tooth that shows
 IRIS_LANDMARKS = {"right_eye": (468, 470), "left_eye": (473, 475)}  # MediaPipe: centre and the rim's top
 
@@ -29,11 +30,12 @@ def paint_interiors(
     reference: Reference,
     model: HeadModel,
     canonical: np.ndarray,
+    normals: np.ndarray,
     within: Callable[[np.ndarray], np.ndarray],
     weight: np.ndarray,
     seed: int,
 ) -> np.ndarray:
-    """`colors` (M, 3) of texels at `canonical` (M, 3), with the interiors painted.
+    """`colors` (M, 3) of texels at `canonical` (M, 3) with `normals` (M, 3), with the interiors painted.
 
     Args:
         within: maps a vertex mask (V,) to the texels (M,) inside it.
@@ -50,7 +52,10 @@ def paint_interiors(
     for teeth, root in (("upper_teeth", 1.0), ("lower_teeth", -1.0)):
         if teeth in model.regions:
             chosen = within(model.region_mask(teeth))
-            colors[chosen] = paint_teeth(canonical[chosen], root)
+            colors[chosen] = paint_teeth(canonical[chosen], normals[chosen], root)
+    if "gums" in model.regions:
+        chosen = within(model.region_mask("gums"))
+        colors[chosen] = _deepen(canonical[chosen], GUM, GUM * 0.4)
     if "tongue" in model.regions:
         chosen = within(model.region_mask("tongue"))
         colors[chosen] = _deepen(canonical[chosen], TONGUE, TONGUE * 0.45)
@@ -79,14 +84,22 @@ def paint_eye(offsets: np.ndarray, iris: np.ndarray, sclera: np.ndarray, seed: i
     return colors + (0.95 - colors) * (bright * (direction[:, 2] > 0))[:, None] * 0.85
 
 
-def paint_teeth(canonical: np.ndarray, root: float) -> np.ndarray:
-    """Enamel from the biting edge to the gum, `root` is the sign of y from edge to gum; darker towards the back of the mouth."""
+def paint_teeth(canonical: np.ndarray, normals: np.ndarray, root: float) -> np.ndarray:
+    """Enamel from the biting edge to the gum, `root` is the sign of y from edge to gum.
+
+    It darkens towards the back of the mouth and where a crown turns away from the lips, so that the teeth part from one another.
+    """
     if not len(canonical):
         return canonical
     height = root * canonical[:, 1]
     edge = np.quantile(height, 0.02)
     gum = _step(height, edge + CROWN, edge + CROWN * 1.3)[:, None]
-    return _deepen(canonical, ENAMEL, ENAMEL * 0.45) * (1 - gum) + _deepen(canonical, GUM, GUM * 0.4) * gum
+    # outward of the dental arch is away from a point behind the front teeth
+    outward = (canonical - [0, 0, canonical[:, 2].max() - ARCH]) * [1, 0, 1]
+    outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
+    facing = np.clip(np.einsum("md,md->m", normals, outward), 0, 1)[:, None]
+    enamel = _deepen(canonical, ENAMEL, ENAMEL * 0.45) * (0.55 + 0.45 * facing**1.5)
+    return enamel * (1 - gum) + _deepen(canonical, GUM, GUM * 0.4) * gum
 
 
 def iris_color(reference: Reference, eye: str) -> np.ndarray:

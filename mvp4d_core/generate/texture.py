@@ -28,7 +28,7 @@ FADE = 0.02  # metres over which a side's own lighting gives way to the mean of 
 NEIGHBOURS = 48
 EDGE = 2.5  # photo pixels along the matte's edge where the background shines through
 HANGING = 0.015  # metres the fit moves a surface outward where hair hangs over it
-INTERIORS = ("left_eyeball", "right_eyeball", "upper_teeth", "lower_teeth", "tongue", "mouth_cavity")
+INTERIORS = ("left_eyeball", "right_eyeball", "upper_teeth", "lower_teeth", "gums", "tongue", "mouth_cavity")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def paint_head(reference: Reference, model: HeadModel, size: int, seed: int) -> 
     colors[outer] = complete(
         texels.canonical[outer], colors[outer], weight[outer], hairiness[outer], hair_like[outer], unfolded[outer] < 1, seed
     )
-    colors = paint_interiors(colors, reference, model, texels.canonical, texels.within, weight, seed)
+    normals = texels.at(vertex_normals(model.v_template, model.faces))
+    colors = paint_interiors(colors, reference, model, texels.canonical, normals, texels.within, weight, seed)
 
     texture = np.zeros((size, size, 3), np.float32)
     texture[texels.row, texels.column] = np.clip(colors, 0, 1)
@@ -208,24 +209,27 @@ def complete(
     known = weight > KNOWN
     if not known.any():
         return np.full_like(colors, 0.5)
+    certain, lent = _mirror(canonical, colors, weight)
+    # what the photo or its mirror image shows is what the base grows from
+    have = known | (certain > 0.3)
+    shown = np.where(known[:, None], colors, lent)
     hair = hairiness > 0.5
-    skin = known & ~hair & ~hair_like
-    bright = colors.mean(axis=1) > (np.median(colors[skin].mean(axis=1)) if skin.any() else 0)
+    skin = have & ~hair & ~hair_like
+    bright = shown.mean(axis=1) > (np.median(shown[skin].mean(axis=1)) if skin.any() else 0)
     # hair that hangs over a cheek is no source for the skin of the neck, nor a forehead for hair, nor lashes for a lid
     layers = [
-        (known & hair & hair_like, hairiness),
+        (have & hair & hair_like, hairiness),
         (skin, (1 - hairiness) * ~lids),
         (skin & bright, (1 - hairiness) * lids),
     ]
     base = np.zeros_like(colors)
     for source, amount in layers:
-        chosen, source = amount > 0, source if source.any() else known
+        chosen, source = amount > 0, source if source.any() else have
         if chosen.any():
-            base[chosen] += amount[chosen, None] * _smooth_base(canonical[source], colors[source], canonical[chosen])
+            base[chosen] += amount[chosen, None] * _smooth_base(canonical[source], shown[source], canonical[chosen])
     base += hairiness[:, None] * _strands(canonical, colors, known, hairiness > 0, seed)
-    mirrored, lent = _mirror(canonical, colors, known)
     trust = np.clip(weight / KNOWN, 0, 1)[:, None]
-    below = base + (lent - base) * mirrored[:, None]
+    below = base + (lent - base) * certain[:, None]
     return colors * trust + below * (1 - trust)
 
 
@@ -248,8 +252,9 @@ def _smooth_base(source: np.ndarray, values: np.ndarray, points: np.ndarray) -> 
     return symmetric + fading * _neighbour_mean(cells, residual, points)
 
 
-def _mirror(canonical: np.ndarray, colors: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How near (M,) a known mirror image is, from 0 to 1, and its colours (M, 3), shifted so that they meet the known ones beside them."""
+def _mirror(canonical: np.ndarray, colors: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How well (M,) a mirror image is known, from 0 to 1, and its colours (M, 3), shifted so that they meet the known ones beside them."""
+    known = weight > KNOWN
     lent = np.zeros_like(colors)
     distance, index = cKDTree(canonical[known]).query(canonical * [-1, 1, 1], distance_upper_bound=MIRROR_REACH, workers=-1)
     near = distance < MIRROR_REACH
@@ -258,7 +263,9 @@ def _mirror(canonical: np.ndarray, colors: np.ndarray, known: np.ndarray) -> tup
     if both.any() and wanted.any():
         cells, shift = _cell_means(canonical[both], (colors - lent)[both])
         lent[wanted] += _neighbour_mean(cells, shift, canonical[wanted])
-    return np.where(near, 1 - distance / MIRROR_REACH, 0), lent
+    certain = np.zeros(len(colors))
+    certain[near] = (1 - distance[near] / MIRROR_REACH) * (weight[known][index[near]] - KNOWN) / (1 - KNOWN)
+    return certain, lent
 
 
 def _strands(canonical: np.ndarray, colors: np.ndarray, known: np.ndarray, hair: np.ndarray, seed: int) -> np.ndarray:
