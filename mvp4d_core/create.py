@@ -52,7 +52,7 @@ class CreateSettings:
     preset: int = 360
     views: int | None = None
     frames: int = 21
-    size: int = 256
+    size: int = 384
     quality: str = "draft"
     generator: str = "auto"
     seed: int = 0
