@@ -23,7 +23,7 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--views", dest="preset", type=int, choices=(60, 120, 180, 360), default=360, help="degrees to generate (360)")
     command.add_argument("--view-count", dest="views", type=int, metavar="V", help="how many views (the preset's own number)")
     command.add_argument("--frames", type=int, default=21, metavar="F", help="frames a view (21)")
-    command.add_argument("--size", type=int, default=256, metavar="PX", help="side of a generated frame (256)")
+    command.add_argument("--size", type=int, default=384, metavar="PX", help="side of a generated frame (384)")
     command.add_argument("--quality", choices=("draft", "standard", "high"), default="draft")
     command.add_argument("--steps", type=int, help="steps of the fit (the quality's own number)")
     command.add_argument("--splats", type=int, help="Gaussians (the quality's own number)")

@@ -24,8 +24,8 @@ class DistillConfig:
         means_lr, means_lr_final: exponentially interpolated.
     """
 
-    splats: int = 30000
-    steps: int = 900
+    splats: int = 40000
+    steps: int = 1500
     views_per_step: int = 2
     sh_degree: int = 1
     heldout: float = 0.1
@@ -59,8 +59,8 @@ class DistillConfig:
         """`draft`, `standard` or `high`."""
         presets = {
             "draft": DistillConfig(),
-            "standard": replace(DistillConfig(), steps=3000, sh_degree=2),
-            "high": replace(DistillConfig(), splats=60000, steps=10000, sh_degree=3),
+            "standard": replace(DistillConfig(), steps=5000, sh_degree=2),
+            "high": replace(DistillConfig(), splats=80000, steps=15000, sh_degree=3),
         }
         if quality not in presets:
             raise InputError(f"`quality` must be one of {', '.join(presets)}, got `{quality}`.")
