@@ -25,7 +25,7 @@ bench: $(READY)
 	$(BIN)/mvp4d bench splats --json
 
 test-ground:
-	test -d $(GROUND) || $(GROUND_PYTHON) -m venv $(GROUND)
+	test -x $(GROUND)/bin/python || $(GROUND_PYTHON) -m venv $(GROUND)
 	$(GROUND)/bin/pip install -q "numpy>=2" pytest hypothesis safetensors plyfile Pillow av
 	$(GROUND)/bin/python -m pytest tests/rig tests/avatar tests/io tests/test_*.py
 

@@ -52,7 +52,7 @@ class LoadReference(io.ComfyNode):
                     "head",
                     options=host.head_names(),
                     default=OPEN_HEAD,
-                    tooltip="The head to fit: the built-in open head, or one in models/mvp4d made by `mvp4d import-flame`.",
+                    tooltip="The head to fit: the built-in open head, or one of your own in models/mvp4d.",
                     advanced=True,
                 ),
             ],

@@ -54,7 +54,7 @@ def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]
     return homogeneous[..., :2] / np.where(depth == 0, 1e-12, depth)[..., None], depth
 
 
-def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray = (0.0, 1.0, 0.0)) -> np.ndarray:
+def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray | tuple[float, float, float] = (0.0, 1.0, 0.0)) -> np.ndarray:
     """camera_from_world (4, 4) of a camera at `position` whose optical axis meets `target`; `up` is up in the picture."""
     position, target, up = (np.asarray(v, dtype=np.float64) for v in (position, target, up))
     forward = target - position

@@ -18,11 +18,12 @@ from .distill import DistillConfig, distill_avatar
 from .errors import InputError, StorageError
 from .evaluation.avatar import evaluate_heldout, evaluate_reference
 from .generate import MultiViewGenerator, ProxyGenerator, load_multiview, save_multiview
-from .io.atomic import atomic_text
+from .io.atomic import atomic_text, is_temporary
 from .io.images import read_image, write_image
 from .journal import Journal, digest
 from .memory import peak_memory_gb
 from .progress import Progress, silent
+from .render.device import check_device
 from .rig import OPEN_HEAD, HeadModel, Performance, head_model_digest, load_head_model, save_performance, showcase_performance
 from .showreel import contact_sheet, show_camera, write_showcase, write_turntable
 from .tracking import draw_overlay, load_reference, save_reference, track_portrait
@@ -63,6 +64,13 @@ class CreateSettings:
     splats: int | None = None
     picture_size: int = 512
 
+    def __post_init__(self) -> None:
+        ranges = {"views": (1, 1000), "frames": (1, 1000), "size": (16, 2048), "seed": (0, 2**32 - 1), "picture_size": (16, 4096)}
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"`{name}` of an avatar must be {low} to {high}, got {value}.")
+
     def distill_config(self) -> DistillConfig:
         """The fit these settings ask for."""
         overrides = {name: value for name in ("steps", "splats") if (value := getattr(self, name)) is not None}
@@ -98,10 +106,13 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
     """
     folder = Path(folder)
     config, (generator_name, generator) = settings.distill_config(), choose_generator(settings.generator)
+    check_device(settings.device)
     model = load_head_model(settings.rig)
     rgb, alpha = read_image(photo)
     source = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
     make_folder(folder)
+    for leftover in filter(is_temporary, [*folder.glob(".*"), *folder.glob("multiview/**/.*")]):
+        leftover.unlink(missing_ok=True)  # of a killed run
     journal = Journal(folder)
 
     track_key = digest(__version__, source, head_model_digest(model), settings.face)

@@ -39,6 +39,8 @@ class Journal:
             return False
         # time spent on this same stage before it was interrupted counts
         earlier = entry["seconds"] if entry.get("unfinished") == key else 0.0
+        # said before the work begins: a killed stage may have changed some of its files, so it is not what an older key called done
+        self._note(stage, {"unfinished": key, "seconds": earlier})
         started = time.perf_counter()
         try:
             work()

@@ -270,9 +270,7 @@ def _splats_from(table: np.ndarray, rest: int) -> StoredSplats:
     columns = {name: _columns(table, names) for name, names in (("means", _MEANS), ("quats", _QUATS), ("log_scales", _SCALES))}
     opacity_logits = _columns(table, ("opacity",))[:, 0]
     shN = _columns(table, _rest_names(rest)).reshape(len(table), 3, _REST_COUNTS[rest]).transpose(0, 2, 1)
-    splats = StoredSplats(
-        **columns, opacity_logits=opacity_logits, sh0=_columns(table, _SH0), shN=np.ascontiguousarray(shN)
-    )
+    splats = StoredSplats(**columns, opacity_logits=opacity_logits, sh0=_columns(table, _SH0), shN=np.ascontiguousarray(shN))
     for name, array in zip(splats._fields, splats, strict=True):
         if not np.isfinite(array).all():
             raise _Damage(f"splat {_first_bad(array)} has a value in `{name}` that is not finite")

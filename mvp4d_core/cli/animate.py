@@ -19,13 +19,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Renders the performance."""
-    import math
-
     from ..showreel import show_camera, write_showcase
 
+    angles = pose_options.angles(arguments)
     avatar = pose_options.load(arguments)
     performance = pose_options.load_or_showcase(arguments.performance, avatar.rig)
-    camera = show_camera(avatar, performance, arguments.size, math.radians(arguments.azimuth), math.radians(arguments.elevation))
+    camera = show_camera(avatar, performance, arguments.size, *angles)
     bars = Bars()
     try:
         write_showcase(arguments.output, avatar, performance, camera, device=arguments.device, progress=bars)

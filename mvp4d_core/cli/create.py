@@ -4,8 +4,12 @@
 import argparse
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .terminal import Bars, answer, say
+
+if TYPE_CHECKING:
+    from ..create import CreateSettings
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -27,6 +31,7 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quality", choices=("draft", "standard", "high"), default="draft")
     command.add_argument("--steps", type=int, help="steps of the fit (the quality's own number)")
     command.add_argument("--splats", type=int, help="Gaussians (the quality's own number)")
+    command.add_argument("--picture-size", type=int, default=512, metavar="PX", help="side of the showcase and the turntable (512)")
     command.add_argument("--generator", default="auto", metavar="NAME", help="auto or proxy")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--face", type=int, metavar="N", help="which face, 1 being the largest")
@@ -34,7 +39,7 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
-def settings_from(arguments: argparse.Namespace) -> "object":
+def settings_from(arguments: argparse.Namespace) -> "CreateSettings":
     """`CreateSettings` from parsed options."""
     from ..create import CreateSettings
 

@@ -47,10 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
             missing[package] = f"pip install 'mvp4d[{EXTRA_OF.get(package, 'torch')}]'"
     heads = sorted(str(path) for path in HEAD_FOLDER.glob("*.safetensors")) if HEAD_FOLDER.is_dir() else []
     if not heads:
-        missing["FLAME"] = (
-            f"optional and licensed: get it from its authors, convert it with `mvp4d import-flame`, keep the .safetensors in {HEAD_FOLDER}; "
-            "the open head is built in"
-        )
+        missing["FLAME"] = f"optional, licensed, and not read by this version; heads of your own (.safetensors) go into {HEAD_FOLDER}"
     missing["mmvdm weights"] = "none are public; `--generator auto` uses the proxy, which needs none"
     answer(
         {
@@ -73,13 +70,10 @@ def _devices() -> dict[str, object]:
         import torch
     except ImportError:
         return {"device": None, "splat_backend": None}
-    from ..errors import MissingAssetError
     from ..render import gsplat_backend
 
     if not torch.cuda.is_available():
         return {"device": "cpu", "splat_backend": "numba"}
-    try:
-        gsplat_backend.probe(torch.device("cuda"))
-    except MissingAssetError as error:
-        return {"device": torch.cuda.get_device_name(0), "splat_backend": f"numba; gsplat does not work: {error}"}
-    return {"device": torch.cuda.get_device_name(0), "splat_backend": "gsplat"}
+    reason = gsplat_backend.why_unusable(0)
+    backend = "gsplat" if reason is None else f"numba; gsplat does not work: {reason}"
+    return {"device": torch.cuda.get_device_name(0), "splat_backend": backend}

@@ -32,6 +32,22 @@ def add_camera(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="cpu", help="cpu or cuda")
 
 
+def angles(arguments: argparse.Namespace) -> tuple[float, float]:
+    """Azimuth and elevation that `add_camera` asks for, in radians; InputError for a device, a size or angles that can't be rendered."""
+    import math
+
+    from ..render.device import check_device
+
+    check_device(arguments.device)
+    if not 16 <= arguments.size <= 4096:
+        raise InputError(f"--size must be 16 to 4096 px, got {arguments.size}.")
+    if not (abs(arguments.azimuth) <= 3600 and abs(arguments.elevation) <= 89):
+        raise InputError(
+            f"--azimuth must be -3600 to 3600 and --elevation -89 to 89 degrees, got {arguments.azimuth:g} and {arguments.elevation:g}."
+        )
+    return math.radians(arguments.azimuth), math.radians(arguments.elevation)
+
+
 def load(arguments: argparse.Namespace) -> "GaussianAvatar":
     """The avatar that `add_avatar` asks for."""
     from ..avatar import load_avatar

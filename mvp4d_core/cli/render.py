@@ -20,8 +20,6 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Renders the picture."""
-    import math
-
     import numpy as np
 
     from ..io.images import write_image
@@ -29,10 +27,11 @@ def run(arguments: argparse.Namespace) -> None:
     from ..rig import single_frame
     from ..showreel import show_camera
 
+    angles = pose_options.angles(arguments)
     avatar = pose_options.load(arguments)
     parameters = pose_options.pose_from(arguments, avatar.rig)
     still = single_frame(parameters, avatar.rig)
-    camera = show_camera(avatar, still, arguments.size, math.radians(arguments.azimuth), math.radians(arguments.elevation))
+    camera = show_camera(avatar, still, arguments.size, *angles)
     background = (0.0, 0.0, 0.0) if arguments.transparent else (1.0, 1.0, 1.0)
     image, alpha = render_avatar(avatar, parameters, camera, background=background, device=arguments.device)
     if arguments.transparent:

@@ -46,13 +46,15 @@ def fitting_frames(performance: Performance, model: HeadModel, frames: int) -> P
     if not 1 <= frames <= 1000:
         raise InputError(f"`frames` must be 1 to 1000, got {frames}.")
     motion = range_of_motion(model)
-    arrays = [np.concatenate([getattr(p, name) for p in (motion, performance)]) for name in ("expression", "rotations", "translation")]
+    expression, rotations, translation = (
+        np.concatenate([getattr(p, name) for p in (motion, performance)]) for name in ("expression", "rotations", "translation")
+    )
     # a radian and a tenth of a metre count like expressions at full weight, or more
-    features = np.concatenate([arrays[0], 2 * arrays[1].reshape(len(arrays[1]), -1), 10 * arrays[2]], axis=1)
+    features = np.concatenate([expression, 2 * rotations.reshape(len(rotations), -1), 10 * translation], axis=1)
     chosen = [0]
     distance = np.linalg.norm(features - features[0], axis=1)
     for _ in range(min(frames, len(features)) - 1):
         chosen.append(int(np.argmax(distance)))
         distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
     order = np.sort(chosen)
-    return Performance(*(array[order] for array in arrays), performance.fps, model.expression_names, model.joint_names)
+    return Performance(expression[order], rotations[order], translation[order], performance.fps, model.expression_names, model.joint_names)

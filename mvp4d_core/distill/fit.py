@@ -29,7 +29,7 @@ INITIAL_PICTURES = 24  # how many pictures colour the first Gaussians
 
 
 def render_gaussians(
-    parameters: dict[str, torch.Tensor], binding: torch.Tensor, frames: TriangleFrames, pictures: Pictures
+    parameters: Mapping[str, torch.Tensor], binding: torch.Tensor, frames: TriangleFrames, pictures: Pictures
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The Gaussians of one pose on white: images (C, H, W, 3) and alphas (C, H, W, 1)."""
     means, quats, scales = bound_to_world(parameters["means"], parameters["quats"], parameters["log_scales"].exp(), binding, frames)

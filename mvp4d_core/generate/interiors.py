@@ -12,7 +12,7 @@ import numpy as np
 from ..rig import HeadModel
 from ..tracking.reference import Reference
 
-IRIS_ANGLE, PUPIL_ANGLE = np.deg2rad(29.0), np.deg2rad(11.0)  # half angles seen from the eyeball's centre: 5.8 and 2.3 mm on a 12 mm ball
+IRIS_RADIUS, PUPIL_RADIUS = 0.0058, 0.0021  # metres; they differ little between adults
 CATCHLIGHT = np.deg2rad([7.0, 8.0])  # where a window behind the photographer glints: to the subject's left, up
 SCLERA = np.array([0.86, 0.83, 0.81])
 IRIS = np.array([0.33, 0.24, 0.17])
@@ -58,7 +58,7 @@ def paint_interiors(
         colors[chosen] = _deepen(canonical[chosen], GUM, GUM * 0.4)
     if "tongue" in model.regions:
         chosen = within(model.region_mask("tongue"))
-        colors[chosen] = _deepen(canonical[chosen], TONGUE, TONGUE * 0.45)
+        colors[chosen] = _deepen(canonical[chosen], TONGUE, TONGUE * 0.2)
     if "mouth_cavity" in model.regions:
         chosen = within(model.region_mask("mouth_cavity"))
         colors[chosen] = _deepen(canonical[chosen], CAVITY, THROAT)
@@ -66,19 +66,25 @@ def paint_interiors(
 
 
 def paint_eye(offsets: np.ndarray, iris: np.ndarray, sclera: np.ndarray, seed: int) -> np.ndarray:
-    """Colours (M, 3) of an eyeball that looks along +z, at `offsets` (M, 3) from its centre."""
-    direction = offsets / np.maximum(np.linalg.norm(offsets, axis=1, keepdims=True), 1e-9)
+    """Colours (M, 3) of an eyeball that looks along +z, at `offsets` (M, 3) metres from its centre."""
+    if not len(offsets):
+        return offsets
+    radius = np.linalg.norm(offsets, axis=1, keepdims=True)
+    ball = max(float(np.median(radius)), IRIS_RADIUS)
+    iris_angle, pupil_angle = np.arcsin(IRIS_RADIUS / ball), np.arcsin(PUPIL_RADIUS / ball)  # half angles seen from the ball's centre
+    direction = offsets / np.maximum(radius, 1e-9)
     angle = np.arccos(np.clip(direction[:, 2], -1, 1))
     around = np.arctan2(direction[:, 1], direction[:, 0])
     phases = np.random.default_rng((seed, 7)).uniform(0, 2 * np.pi, 8)
-    fibres = sum(np.cos(around * frequency + phase) for frequency, phase in zip((5, 9, 14, 21, 27, 33, 44, 51), phases, strict=True)) / 8
-    part = np.clip(angle / IRIS_ANGLE, 0, 1)[:, None]
+    waves = [np.cos(around * frequency + phase) for frequency, phase in zip((5, 9, 14, 21, 27, 33, 44, 51), phases, strict=True)]
+    fibres = np.mean(waves, axis=0)
+    part = np.clip(angle / iris_angle, 0, 1)[:, None]
     stroma = iris * (1.15 - 0.35 * part) * (1 + 0.25 * fibres[:, None])
     stroma *= 1 - 0.55 * _step(part, 0.80, 1.0)  # limbal ring
     blood = np.array([0.78, 0.60, 0.57])
     white = sclera + (blood * sclera.mean() / SCLERA.mean() - sclera) * (0.8 * _step(angle, np.deg2rad(45), np.deg2rad(80)))[:, None]
-    colors = stroma + (white - stroma) * _step(angle, IRIS_ANGLE * 0.94, IRIS_ANGLE * 1.06)[:, None]
-    colors = 0.02 + (colors - 0.02) * _step(angle, PUPIL_ANGLE * 0.9, PUPIL_ANGLE * 1.1)[:, None]
+    colors = stroma + (white - stroma) * _step(angle, iris_angle * 0.94, iris_angle * 1.06)[:, None]
+    colors = 0.02 + (colors - 0.02) * _step(angle, pupil_angle * 0.9, pupil_angle * 1.1)[:, None]
     glint = np.arctan2(direction[:, :2], direction[:, 2:]) - CATCHLIGHT
     bright = 1 - _step(np.linalg.norm(glint, axis=1), np.deg2rad(2.0), np.deg2rad(4.5))
     return colors + (0.95 - colors) * (bright * (direction[:, 2] > 0))[:, None] * 0.85

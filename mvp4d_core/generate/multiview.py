@@ -59,6 +59,8 @@ def save_multiview(video: MultiViewVideo, folder: str | Path, progress: Progress
     folder = Path(folder)
     views, frames = video.frames.shape[:2]
     (folder / MARKER).unlink(missing_ok=True)
+    for old in folder.glob("view_*/frame_*.png"):
+        old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     save_plan(video.plan, folder / "plan.safetensors")
     for view, frame in steps(np.ndindex(views, frames), "save views", views * frames, progress):

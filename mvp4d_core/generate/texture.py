@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ..cameras import project
 from ..conditioning import frame_camera, resample_photo
@@ -28,6 +28,7 @@ FADE = 0.02  # metres over which a side's own lighting gives way to the mean of 
 NEIGHBOURS = 48
 EDGE = 2.5  # photo pixels along the matte's edge where the background shines through
 HANGING = 0.015  # metres the fit moves a surface outward where hair hangs over it
+LASHES = 0.15  # of a lid's own colour that is the photographed lash line
 INTERIORS = ("left_eyeball", "right_eyeball", "upper_teeth", "lower_teeth", "gums", "tongue", "mouth_cavity")
 
 
@@ -108,7 +109,7 @@ def paint_head(reference: Reference, model: HeadModel, size: int, seed: int) -> 
     covered[texels.row, texels.column] = True
     # texels between the charts take the nearest chart's colour, so that bilinear lookups at a seam never mix in nothing
     nearest = ndimage.distance_transform_edt(~covered, return_distances=False, return_indices=True)
-    return texture[tuple(nearest)]
+    return texture[tuple(nearest)]  # pyright: ignore[reportArgumentType]
 
 
 def project_photo(reference: Reference, posed: np.ndarray, model: HeadModel, texels: Texels) -> tuple[np.ndarray, np.ndarray]:
@@ -145,7 +146,7 @@ def _unstretched(rig: HeadModel, posed: np.ndarray, texels: Texels) -> np.ndarra
                 )
                 for v in (posed, closed)
             ]
-            factor *= np.clip(2.5 - areas[1] / np.maximum(areas[0], 1e-12), 0, 1)
+            factor *= np.clip(2.5 - areas[1] / np.maximum(areas[0], 1e-12), LASHES, 1)
     return factor
 
 

@@ -57,9 +57,7 @@ class _Entry:
     end: int
 
 
-def read(
-    source: str | os.PathLike[str] | bytes, *, limits: Limits = DEFAULT
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read(source: str | os.PathLike[str] | bytes, *, limits: Limits = DEFAULT) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Reads a file, or the bytes of one.
 
     Returns:

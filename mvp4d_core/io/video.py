@@ -115,9 +115,7 @@ def _even_frames(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.pad(to_bytes(frame, f"Frame {index}"), ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
 
 
-def _encode(
-    av: ModuleType, path: Path, first: np.ndarray, rest: Iterator[np.ndarray], fps: float, total: int, progress: Progress
-) -> None:
+def _encode(av: ModuleType, path: Path, first: np.ndarray, rest: Iterator[np.ndarray], fps: float, total: int, progress: Progress) -> None:
     progress("write video", 0, total)
     with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
         stream = container.add_stream(_CODEC, rate=Fraction(fps).limit_denominator(1001), options=dict(_QUALITY))

@@ -122,9 +122,7 @@ def head_shell(count: int, size: int, seed: int = 0) -> Scene:
 
 
 def _views(azimuths: tuple[float, ...], size: int, *, distance: float, fov_y: float) -> dict[str, Any]:
-    cameras = [
-        orbit_camera(a, 0.2, target=np.zeros(3), distance=distance, fov_y=fov_y, width=size, height=size) for a in azimuths
-    ]
+    cameras = [orbit_camera(a, 0.2, target=np.zeros(3), distance=distance, fov_y=fov_y, width=size, height=size) for a in azimuths]
     viewmats = torch.tensor(np.stack([c.camera_from_world for c in cameras]), dtype=torch.float32)
     Ks = torch.tensor(np.stack([c.K for c in cameras]), dtype=torch.float32)
     return {"viewmats": viewmats, "Ks": Ks, "width": size, "height": size}

@@ -32,7 +32,7 @@ def rasterize(
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     """`rasterize_splats` through gsplat; raises MissingAssetError where it does not work."""
     if not means.is_cuda:
-        raise MissingAssetError(f"gsplat renders CUDA tensors only, got tensors on {means.device}; move them or use backend=\"cpu\".")
+        raise MissingAssetError(f'gsplat renders CUDA tensors only, got tensors on {means.device}; move them or use backend="cpu".')
     reason = why_unusable(means.device.index or 0)
     if reason is not None:
         raise MissingAssetError(f"gsplat does not work here: {reason}. Install it with `pip install mvp4d[cuda]`, or render on the CPU.")
@@ -78,6 +78,7 @@ def why_unusable(device_index: int) -> str | None:
 
 
 def _call(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-    from gsplat import rasterization  # heavy, optional, and may start a compiler: only when asked for
+    # heavy, optional, and may start a compiler: only when asked for
+    from gsplat import rasterization  # pyright: ignore[reportMissingImports]
 
     return rasterization(*arguments, packed=False, rasterize_mode="classic", **options)

@@ -277,9 +277,7 @@ def project_splats_backward(
             cov_xy = b00 * b10 + b01 * b11 + b02 * b12
             cov_yy = b10 * b10 + b11 * b11 + b12 * b12 + eps2d
             inverse = F(1) / (cov_xx * cov_yy - cov_xy * cov_xy)
-            c00, c01, c11 = _conic_to_covariance_gradient(
-                cov_yy * inverse, -cov_xy * inverse, cov_xx * inverse, g[2], g[3], g[4]
-            )
+            c00, c01, c11 = _conic_to_covariance_gradient(cov_yy * inverse, -cov_xy * inverse, cov_xx * inverse, g[2], g[3], g[4])
             # covariance = B B^T, so dB = 2 dcov B; then B = E diag(s), E = (J W) R
             d00, d01, d02 = F(2) * (c00 * b00 + c01 * b10), F(2) * (c00 * b01 + c01 * b11), F(2) * (c00 * b02 + c01 * b12)
             d10, d11, d12 = F(2) * (c01 * b00 + c11 * b10), F(2) * (c01 * b01 + c11 * b11), F(2) * (c01 * b02 + c11 * b12)

@@ -102,9 +102,7 @@ def _blend_splat(state, splat, channels):
 
 
 @kernel
-def blend_tiles(
-    first, last, offsets, tile_items, records, backgrounds, width, height, channels, images, transmittances
-):
+def blend_tiles(first, last, offsets, tile_items, records, backgrounds, width, height, channels, images, transmittances):
     """Renders tiles [first, last), numbered view after view, row after row.
 
     offsets (tiles + 1,) cuts tile_items (M,) into lists. `channels` is a tuple of 3 or 4 zeros: its length, known when compiling, is the

@@ -71,9 +71,7 @@ def count_tiles(first, last, order, visible, tile_boxes, tile_masks, tile_counts
 
 
 @kernel
-def fill_tiles(
-    first, last, order, visible, tile_boxes, tile_masks, tile_counts, columns, cursors, first_slots, tile_items, slots
-):
+def fill_tiles(first, last, order, visible, tile_boxes, tile_masks, tile_counts, columns, cursors, first_slots, tile_items, slots):
     """Writes the lists. Work items as in `count_tiles`.
 
     cursors (C, chunks, tiles): where each chunk starts in each list; used up. tile_items (M,): the items, list after list.

@@ -55,9 +55,7 @@ def project(
     slope_x = (x / z_safe).clamp(-(cx + 0.15 * width) / fx, (1.15 * width - cx) / fx)
     slope_y = (y / z_safe).clamp(-(cy + 0.15 * height) / fy, (1.15 * height - cy) / fy)
     zero = torch.zeros_like(z)
-    jacobian = torch.stack(
-        [fx / z_safe, zero, -fx * slope_x / z_safe, zero, fy / z_safe, -fy * slope_y / z_safe], dim=-1
-    ).reshape(-1, 2, 3)
+    jacobian = torch.stack([fx / z_safe, zero, -fx * slope_x / z_safe, zero, fy / z_safe, -fy * slope_y / z_safe], dim=-1).reshape(-1, 2, 3)
     factor = jacobian @ rotation @ spread
     covariance = factor @ factor.transpose(1, 2)
     a, b, c = covariance[:, 0, 0] + eps2d, covariance[:, 0, 1], covariance[:, 1, 1] + eps2d
@@ -201,9 +199,7 @@ def rasterize_tiled(
     return torch.stack(images), torch.stack(alphas)
 
 
-def _blend_tiles(
-    splats: Projected, opacities: Tensor, colors: Tensor, width: int, height: int, batch_elements: int
-) -> Tensor:
+def _blend_tiles(splats: Projected, opacities: Tensor, colors: Tensor, width: int, height: int, batch_elements: int) -> Tensor:
     """All tiles of a view, (tiles, pixels, D + 1) with the transmittance last."""
     rows, columns = -(-height // TILE), -(-width // TILE)
     items, offsets = _tile_lists(splats, width, height)

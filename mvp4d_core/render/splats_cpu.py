@@ -158,9 +158,7 @@ def _project(crew: Team, splats: tuple[np.ndarray, ...], settings: Settings) -> 
     if settings.sh_degree is None:
         crew.run(copy_colors, items, colors, projection.tile_counts, projection.records)
     else:
-        crew.run(
-            shade_splats, items, means, colors, settings.positions, settings.sh_degree, projection.tile_counts, projection.records
-        )
+        crew.run(shade_splats, items, means, colors, settings.positions, settings.sh_degree, projection.tile_counts, projection.records)
     return projection
 
 

@@ -166,7 +166,7 @@ def head_model_from_tensors(tensors: dict[str, np.ndarray], texts: dict[str, str
     tensors = {"static_offsets": np.zeros((vertices, 3), np.float32), **tensors}
     missing = sorted((set(_TENSORS) - set(tensors)) | (set(_TEXTS) - set(texts)))
     if missing:
-        raise FormatError(f"A head's file must hold {', '.join(missing)}; this one does not. Convert FLAME with `mvp4d import-flame`.")
+        raise FormatError(f"A head's file must hold {', '.join(missing)}; this one does not.")
     try:
         parsed = {name: json.loads(texts[name]) for name in _TEXTS}
     except (ValueError, RecursionError) as error:
@@ -196,9 +196,7 @@ def load_head_model(source: str | Path = OPEN_HEAD) -> HeadModel:
     """
     path = OPEN_HEAD_FILE if str(source) == OPEN_HEAD else Path(source)
     if not path.is_file():
-        raise MissingAssetError(
-            f"No head `{source}`: give `{OPEN_HEAD}` or a .safetensors file.\nA licensed FLAME file becomes one with `mvp4d import-flame`."
-        )
+        raise MissingAssetError(f"No head `{source}`: give `{OPEN_HEAD}` or the .safetensors file of a head (schema `{SCHEMA}`).")
     tensors, metadata = safetensors_numpy.read(path)
     if metadata.get("schema") != SCHEMA:
         raise FormatError(f"{path.name} is not a head: its schema must be `{SCHEMA}`, got `{metadata.get('schema', 'none')}`.")

@@ -78,8 +78,8 @@ def rest_parameters(model: HeadModel) -> Parameters:
 
 def single_frame(parameters: Parameters, model: HeadModel, fps: float = 24.0) -> Performance:
     """A performance of one frame."""
-    frame = (array[None] for array in (parameters.expression, parameters.rotations, parameters.translation))
-    return Performance(*frame, fps, model.expression_names, model.joint_names)
+    expression, rotations, translation = parameters.expression[None], parameters.rotations[None], parameters.translation[None]
+    return Performance(expression, rotations, translation, fps, model.expression_names, model.joint_names)
 
 
 def retarget(performance: Performance, model: HeadModel) -> Performance:

@@ -18,7 +18,8 @@ def crop_square(picture: np.ndarray, centre: np.ndarray, side: float, size: int)
     columns = np.clip(np.arange(low[0], high[0]), 0, width - 1)
     piece = np.ascontiguousarray(picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
     piece = piece[(rows - rows[0])[:, None], columns - columns[0]]
-    return _resize(piece, size, size, tuple(float(v) for v in box - np.tile(low, 2)))
+    x0, y0, x1, y1 = (float(v) for v in box - np.tile(low, 2))
+    return _resize(piece, size, size, (x0, y0, x1, y1))
 
 
 def spread_square(patch: np.ndarray, centre: np.ndarray, side: float, shape: tuple[int, int]) -> tuple[slice, slice, np.ndarray]:
@@ -32,10 +33,10 @@ def spread_square(patch: np.ndarray, centre: np.ndarray, side: float, shape: tup
         return slice(0, 0), slice(0, 0), np.zeros((0, 0), np.float32)
     scale = patch.shape[0] / side
     box = ((columns.start - x0) * scale, (rows.start - y0) * scale, (columns.stop - x0) * scale, (rows.stop - y0) * scale)
-    box = tuple(float(np.clip(v, 0, patch.shape[0])) for v in box)
-    return rows, columns, _resize(patch, columns.stop - columns.start, rows.stop - rows.start, box)
+    left, top, right, bottom = (float(np.clip(v, 0, patch.shape[0])) for v in box)
+    return rows, columns, _resize(patch, columns.stop - columns.start, rows.stop - rows.start, (left, top, right, bottom))
 
 
-def _resize(picture: np.ndarray, width: int, height: int, box: tuple[float, ...]) -> np.ndarray:
+def _resize(picture: np.ndarray, width: int, height: int, box: tuple[float, float, float, float]) -> np.ndarray:
     """Antialiased where it shrinks, bilinear where it grows; `box` (x0, y0, x1, y1) is the part of the picture that is taken."""
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR, box=box))

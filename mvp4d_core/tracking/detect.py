@@ -114,8 +114,9 @@ def _measure(models: FaceModels, picture: np.ndarray, box: np.ndarray) -> Face |
     if rough is None:
         return None
     box = _oval_box(rough)
-    tries = [_mesh_in_crop(models, picture, box, scale) for scale in _CROP_SCALES]
-    if any(points is None for points in tries):
+    found = (_mesh_in_crop(models, picture, box, scale) for scale in _CROP_SCALES)
+    tries = [points for points in found if points is not None]
+    if len(tries) < len(_CROP_SCALES):
         return None
     mean = np.mean(tries, axis=0)
     box = _oval_box(mean)

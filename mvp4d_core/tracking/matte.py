@@ -54,7 +54,7 @@ def refine_matte(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
 
 def joined(matte: np.ndarray, seed: np.ndarray) -> np.ndarray:
     """`matte` (H, W) without the islands that no pixel of `seed` (H, W) bool touches."""
-    labels, _ = ndimage.label(matte > 0.5)
+    labels, _ = ndimage.label(matte > 0.5)  # pyright: ignore[reportGeneralTypeIssues]
     wanted = np.unique(labels[seed & (labels > 0)])
     keep = ndimage.binary_dilation(np.isin(labels, wanted[wanted > 0]), iterations=3)
     return np.where(keep, matte, 0).astype(np.float32)

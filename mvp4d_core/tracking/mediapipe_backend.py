@@ -62,7 +62,7 @@ class FaceModels:
         found = []
         with _quiet():
             for detector in self._detectors:
-                for detection in detector.process(picture).detections or ():
+                for detection in detector.process(picture).detections or ():  # pyright: ignore[reportAttributeAccessIssue]
                     box = detection.location_data.relative_bounding_box
                     found.append([box.xmin, box.ymin, box.xmin + box.width, box.ymin + box.height])
         return np.array(found, np.float64).reshape(-1, 4) * [width, height, width, height]
@@ -71,7 +71,7 @@ class FaceModels:
         """(n, 478, 3): the face points of each face; the third is depth in the same unit, smaller is nearer, relative to the face."""
         height, width = picture.shape[:2]
         with _quiet():
-            faces = self._mesh.process(picture).multi_face_landmarks or ()
+            faces = self._mesh.process(picture).multi_face_landmarks or ()  # pyright: ignore[reportAttributeAccessIssue]
         points = [[(p.x, p.y, p.z) for p in face.landmark] for face in faces]
         return np.array(points, np.float64).reshape(-1, LANDMARKS, 3) * [width, height, width]
 
@@ -81,7 +81,7 @@ class FaceModels:
 
         small = Image.fromarray(picture).resize((_MATTE_SIDE, _MATTE_SIDE), Image.Resampling.BOX)
         with _quiet():
-            mask = self._matte.process(np.asarray(small)).segmentation_mask
+            mask = self._matte.process(np.asarray(small)).segmentation_mask  # pyright: ignore[reportAttributeAccessIssue]
         return np.clip(np.asarray(mask, np.float32), 0, 1)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.linalg import splu
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ..cameras import Camera, project
 from ..rig import HeadModel, Parameters, skin
@@ -62,7 +62,7 @@ def landmark_offsets(model: HeadModel, fit: Fit, detected: np.ndarray) -> np.nda
     wanted = observed, np.concatenate([weights, ties]), np.concatenate([target, np.zeros((len(pairs), 2))])
     best = np.zeros((len(posed), 3))
     for bending in _BENDING:
-        moves = _solve(model, layout, *wanted, bending) @ fit.camera.camera_from_world[:2, :3]
+        moves = _solve(model, layout, *wanted, bending) @ fit.camera.camera_from_world[:2, :3]  # pyright: ignore[reportArgumentType]
         moves = _mirrored_where_unseen(model, posed, moves, fit.camera)
         moves = _outside_eyeballs(model, layout, posed, _follow_rigidly(layout, posed, moves))
         moves = _unfolded(model, posed, moves, fit.camera)
@@ -79,14 +79,14 @@ def landmark_offsets(model: HeadModel, fit: Fit, detected: np.ndarray) -> np.nda
 def _unfolded(model: HeadModel, posed: np.ndarray, moves: np.ndarray, camera: Camera) -> np.ndarray | None:
     """Moves (V, 3), averaged over neighbours around triangles that would fold; None where that does not help."""
     moves = moves.copy()
-    mean = sparse.identity(len(posed), format="csr") - laplacian(model.faces, len(posed))
+    mean: sparse.csr_matrix = sparse.identity(len(posed), format="csr") - laplacian(model.faces, len(posed))
     for _ in range(_MENDINGS):
         folded = _folded(model, posed, moves, camera)
         if not len(folded):
             return moves
         for _ in range(2):  # rings of neighbours
             folded = np.unique(model.faces[np.isin(model.faces, folded).any(axis=1)])
-        moves[folded] = mean[folded] @ moves
+        moves[folded] = mean[folded] @ moves  # pyright: ignore[reportIndexIssue]
     return None
 
 

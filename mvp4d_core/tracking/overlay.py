@@ -133,7 +133,7 @@ def _matte_panel(view: _View) -> Image.Image:
     matte = view.head_matte[..., None]
     cut = view.picture * matte + 255 * (1 - matte)
     mask = view.buffers.mask
-    line = ndimage.binary_dilation(mask, iterations=2) & ~ndimage.binary_erosion(mask, iterations=1)
+    line = ndimage.binary_dilation(mask, iterations=2) & ~ndimage.binary_erosion(mask)  # pyright: ignore[reportOperatorIssue]
     cut = np.where(line[..., None], np.array([int(_OUTLINE[i : i + 2], 16) for i in (1, 3, 5)]), cut)
     return Image.fromarray(cut.astype(np.uint8))
 

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sparse
 from scipy import ndimage
 from scipy.sparse.linalg import splu
-from scipy.spatial import cKDTree
+from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ..cameras import Camera, project
 from ..render.mesh import rasterize_mesh
@@ -70,9 +70,9 @@ class _Pairs:
 
 def find_outline(mask: np.ndarray, trusted: np.ndarray | None = None) -> Outline:
     """The outline of a mask (H, W) bool, where `trusted` (H, W) bool says that it is one."""
-    inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
+    inside, outside = (np.asarray(ndimage.distance_transform_edt(region)) for region in (mask, ~mask))
     distance = ndimage.gaussian_filter(np.where(mask, inside - 0.5, 0.5 - outside), 1.0)  # to the border between pixels, positive inside
-    rim = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    rim = mask & ~ndimage.binary_erosion(mask, border_value=1)  # pyright: ignore[reportOperatorIssue]
     rows, columns = np.nonzero(rim if trusted is None else rim & trusted)
     down, right = np.gradient(distance)
     gradient = np.stack([right[rows, columns], down[rows, columns]], axis=1)

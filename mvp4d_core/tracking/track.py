@@ -22,6 +22,7 @@ from .offsets import landmark_offsets, to_rest_pose
 from .reference import Reference, quantised
 from .regions import mask_of, sides_of
 from .silhouette import Outline, find_outline, grow_hair
+from .teeth import teeth_offsets
 from .zones import Zones, find_zones
 
 SMALLEST_FACE = 48  # px between the sides of a face
@@ -108,6 +109,7 @@ def track_portrait(
         fit = fit_head(head_model, chosen.points, width, height)
         progress(_STAGE, 2, _STEPS)
         offsets = landmark_offsets(head_model, fit, chosen.points)
+        offsets = offsets + teeth_offsets(head_model, fit, _posed(head_model, fit, offsets), chosen.points, rgb)
         vertices = _posed(head_model, fit, offsets)
         progress(_STAGE, 3, _STEPS)
         square = _head_square(head_model, vertices, fit.camera, chosen)
@@ -218,7 +220,7 @@ def _person(models: FaceModels, picture: np.ndarray, centre: np.ndarray, face: f
     matte = np.zeros((height, width), np.float32)
     for index, (middle, side) in enumerate(squares):
         patch = models.matte(crop_square(picture, middle, side, 256))
-        rows, columns, values = spread_square(patch, middle, side, matte.shape)
+        rows, columns, values = spread_square(patch, middle, side, (height, width))
         # a finer matte fades out over the outer eighth of its square
         y, x = np.mgrid[rows, columns] + 0.5
         reach = side / 2 - np.maximum(np.abs(x - middle[0]), np.abs(y - middle[1]))

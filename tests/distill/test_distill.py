@@ -49,7 +49,7 @@ def test_binding_twin_is_the_ground_floors():
 def test_heldout_split_is_whole_views_and_frames(views, frames):
     held_views, held_frames = heldout_split(views, frames, 0.1, seed=3)
     assert (held_views, held_frames) == heldout_split(views, frames, 0.1, seed=3)
-    assert len(held_views) < views and len(held_frames) < frames or views * frames == 1
+    assert (len(held_views) < views and len(held_frames) < frames) or views * frames == 1
     part = 1 - (1 - len(held_views) / views) * (1 - len(held_frames) / frames)
     assert part > 0 or views * frames == 1
     if views * frames >= 400:

@@ -134,7 +134,7 @@ def test_a_mesh_that_covers_the_image_leaves_no_gap_and_no_double(seed, jitter, 
     flip = generator.random(len(faces)) < 0.5
     faces[flip] = faces[flip][:, ::-1]  # winding must not matter
     corners = grid[faces]
-    area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.det(corners[:, 1:] - corners[:, :1])
     area[flip] *= -1
     if not (area > 0).all():
         return  # the jitter folded the grid over, so pixels are covered twice by right

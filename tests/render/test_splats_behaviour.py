@@ -119,9 +119,7 @@ def test_moving_the_camera_and_the_world_together_changes_nothing(angle, shift):
 
 
 @settings(max_examples=20, deadline=None)
-@given(
-    seed=st.integers(0, 10_000), scale=st.floats(1e-4, 50), spread=st.floats(0, 20), width=st.integers(1, 70), height=st.integers(1, 70)
-)
+@given(seed=st.integers(0, 10_000), scale=st.floats(1e-4, 50), spread=st.floats(0, 20), width=st.integers(1, 70), height=st.integers(1, 70))
 def test_alphas_stay_between_zero_and_one_and_images_between_the_colours(seed, scale, spread, width, height):
     scene = cloud(seed, count=80, scale=scale, spread=spread, width=width, height=height)
     images, alphas, _ = scene.render(rasterize_splats)

@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,13 @@ def storage_operations(at: int = 0, action: Action | None = None) -> Iterator[li
         count("replace")
         real_replace(source, target, **kwargs)
 
-    with (
-        mock.patch.object(io, "open", counted_open),
-        mock.patch.object(os, "fsync", counted_fsync),
-        mock.patch.object(os, "replace", counted_replace),
-    ):
+    places: list[tuple[Any, str, Callable]] = [(io, "open", counted_open), (os, "fsync", counted_fsync), (os, "replace", counted_replace)]
+    if sys.version_info < (3, 11):  # where pathlib keeps the functions it found when it was imported
+        accessor = pathlib._NormalAccessor
+        places += [(accessor, "open", staticmethod(counted_open)), (accessor, "replace", staticmethod(counted_replace))]
+    with ExitStack() as stack:
+        for owner, name, counted in places:
+            stack.enter_context(mock.patch.object(owner, name, counted))
         yield done
 
 

@@ -35,9 +35,7 @@ class Scene:
 
     def render(self, rasterize: Callable, dtype: torch.dtype = torch.float32, **options: object):
         tensors = [t.to(dtype) for t in (*self.splats, self.viewmats, self.Ks)]
-        return rasterize(
-            *tensors, self.width, self.height, sh_degree=self.sh_degree, backgrounds=self.backgrounds.to(dtype), **options
-        )
+        return rasterize(*tensors, self.width, self.height, sh_degree=self.sh_degree, backgrounds=self.backgrounds.to(dtype), **options)
 
     def gradients(self, rasterize: Callable, dtype: torch.dtype = torch.float32, **options: object) -> list[torch.Tensor]:
         """Of a loss that weighs every pixel differently, by means, quats, scales, opacities, colours and backgrounds."""
@@ -124,6 +122,4 @@ def view_tensors(cameras: list[Camera]) -> dict[str, object]:
 
 def relative_errors(found: list[torch.Tensor], true: list[torch.Tensor]) -> dict[str, float]:
     """Relative L2 error of each group of gradients, by name."""
-    return {
-        name: ((a.double() - b).norm() / b.norm().clamp(min=1e-12)).item() for name, a, b in zip(NAMES, found, true, strict=True)
-    }
+    return {name: ((a.double() - b).norm() / b.norm().clamp(min=1e-12)).item() for name, a, b in zip(NAMES, found, true, strict=True)}

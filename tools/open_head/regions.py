@@ -105,5 +105,3 @@ def build_regions(layout: Layout, template: np.ndarray, rings: FaceRings, ears: 
         regions[f"{side}_pupil"] = ball[np.concatenate([[0], *(eye_ring(k) for k in range(PUPIL_RING + 1))])]
         regions[f"{side}_iris"] = ball[np.concatenate([[0], *(eye_ring(k) for k in range(IRIS_RING + 1))])]
     return {name: np.unique(ids).astype(np.int32) for name, ids in regions.items()}
-
-
