@@ -15,7 +15,7 @@ from .avatar import GaussianAvatar, load_avatar, save_avatar
 from .avatar.file_space import write_posed_ply
 from .conditioning import DEFAULT_VIEWS, fitting_frames, plan_views
 from .distill import DistillConfig, distill_avatar
-from .errors import InputError, StorageError
+from .errors import FormatError, InputError, StorageError
 from .evaluation.avatar import evaluate_heldout, evaluate_reference
 from .generate import MultiViewGenerator, ProxyGenerator, load_multiview, save_multiview
 from .io.atomic import atomic_text, is_temporary
@@ -160,7 +160,7 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
         atomic_text(folder / "figures.json", json.dumps(figures, indent=2))
 
     if not journal.run("evaluate", distill_key, ["figures.json"], evaluate):
-        figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+        figures = _kept_figures(folder / "figures.json")
 
     seconds = journal.seconds()
     report = {
@@ -175,6 +175,13 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
     }
     atomic_text(folder / "report.json", json.dumps(report, indent=2))
     return report
+
+
+def _kept_figures(path: Path) -> dict:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise FormatError(f"{path} is damaged ({error}). Delete it and run the same command again.") from None
 
 
 def _track(

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import FormatError, InputError, MissingAssetError
 from ..io import safetensors_numpy
+from ..io.schema import read_as
 from ..rig import HeadModel, head_model_digest, head_model_from_tensors, head_model_to_tensors, personalize
 from .gaussian_avatar import GAUSSIAN_ARRAYS, GaussianAvatar
 
@@ -57,10 +58,7 @@ def load_avatar(path: str | Path, *, head_model: HeadModel | None = None) -> Gau
         MissingAssetError: the avatar needs a licensed head; the message names it.
     """
     name = Path(path).name
-    tensors, metadata = safetensors_numpy.read(path)
-    schema = metadata.get("schema", "none")
-    if schema != SCHEMA:
-        raise FormatError(f"{name} is not an avatar this version reads: its schema must be `{SCHEMA}`, got `{schema[:60]}`.")
+    tensors, metadata = read_as(path, SCHEMA, "an avatar")
     missing = [key for key in _GAUSSIANS if f"gaussians.{key}" not in tensors]
     if missing:
         raise FormatError(f"{name} lacks gaussians.{', gaussians.'.join(missing)}; it was cut short or written by something else.")

@@ -14,6 +14,7 @@ import numpy as np
 from ..cameras import Camera, crop_camera, orbit_camera, project
 from ..errors import FormatError, InputError
 from ..io import safetensors_numpy
+from ..io.schema import read_as
 from ..rig import HeadModel, Performance, skin
 
 SCHEMA = "mvp4d-plan/1"
@@ -126,9 +127,7 @@ def save_plan(plan: ViewPlan, path: str | Path) -> None:
 
 def load_plan(path: str | Path) -> ViewPlan:
     """Reads what `save_plan` wrote; raises FormatError for anything else."""
-    tensors, metadata = safetensors_numpy.read(path)
-    if metadata.get("schema") != SCHEMA:
-        raise FormatError(f"{Path(path).name} is not a view plan: its schema must be `{SCHEMA}`, got `{metadata.get('schema', 'none')}`.")
+    tensors, metadata = read_as(path, SCHEMA, "a view plan")
     try:
         texts = {key: json.loads(metadata[key]) for key in ("size", "preset", "fps", "expression_names", "joint_names")}
         width, height = (int(v) for v in texts["size"])
@@ -142,5 +141,5 @@ def load_plan(path: str | Path) -> ViewPlan:
             tuple(texts["joint_names"]),
         )
         return ViewPlan(cameras, performance, int(texts["preset"]))
-    except (KeyError, ValueError, TypeError, RecursionError, InputError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError, InputError) as error:
         raise FormatError(f"{Path(path).name} is a damaged view plan: {error}") from None

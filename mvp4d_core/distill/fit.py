@@ -25,6 +25,7 @@ from .targets import Pictures, VideoPictures, heldout_split, reference_pictures
 
 SCHEMA = "mvp4d-fit/1"
 PARAMETERS = ("means", "quats", "log_scales", "opacity_logits", "sh0", "shN")
+CONSENT = "A likeness of a real person: to be used only as that person agreed."
 INITIAL_PICTURES = 24  # how many pictures colour the first Gaussians
 
 
@@ -128,7 +129,7 @@ def distill_avatar(
 
     arrays = {name: parameter.detach().cpu().numpy() for name, parameter in parameters.items()}
     arrays["quats"] = arrays["quats"] / np.maximum(np.linalg.norm(arrays["quats"], axis=1, keepdims=True), 1e-12)
-    return GaussianAvatar(**arrays, binding=samples.binding, rig=rig, metadata=dict(video.provenance))
+    return GaussianAvatar(**arrays, binding=samples.binding, rig=rig, metadata={**video.provenance, "consent": CONSENT})
 
 
 def _check_finite(step: int, kind: str, tensors: Mapping[str, torch.Tensor]) -> None:

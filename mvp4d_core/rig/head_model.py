@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import FormatError, InputError, MissingAssetError
 from ..io import safetensors_numpy
+from ..io.schema import read_as
 
 SCHEMA = "mvp4d-head/1"
 OPEN_HEAD = "open-head"
@@ -197,7 +198,5 @@ def load_head_model(source: str | Path = OPEN_HEAD) -> HeadModel:
     path = OPEN_HEAD_FILE if str(source) == OPEN_HEAD else Path(source)
     if not path.is_file():
         raise MissingAssetError(f"No head `{source}`: give `{OPEN_HEAD}` or the .safetensors file of a head (schema `{SCHEMA}`).")
-    tensors, metadata = safetensors_numpy.read(path)
-    if metadata.get("schema") != SCHEMA:
-        raise FormatError(f"{path.name} is not a head: its schema must be `{SCHEMA}`, got `{metadata.get('schema', 'none')}`.")
+    tensors, metadata = read_as(path, SCHEMA, "a head")
     return head_model_from_tensors(tensors, metadata)

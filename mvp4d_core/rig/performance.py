@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import FormatError, InputError
 from ..io import safetensors_numpy
+from ..io.schema import read_as
 from .head_model import HeadModel
 
 SCHEMA = "mvp4d-performance/1"
@@ -106,9 +107,7 @@ def save_performance(performance: Performance, path: str | Path) -> None:
 
 def load_performance(path: str | Path) -> Performance:
     """Reads what `save_performance` wrote; raises FormatError for anything else."""
-    tensors, metadata = safetensors_numpy.read(path)
-    if metadata.get("schema") != SCHEMA:
-        raise FormatError(f"{Path(path).name} is not a performance: its schema must be `{SCHEMA}`, got `{metadata.get('schema', 'none')}`.")
+    tensors, metadata = read_as(path, SCHEMA, "a performance")
     try:
         names = {name: json.loads(metadata[name]) for name in ("expression_names", "joint_names", "fps")}
         arrays = {name: tensors[name] for name in ("expression", "rotations", "translation")}

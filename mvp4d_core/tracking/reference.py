@@ -10,6 +10,7 @@ import numpy as np
 from ..cameras import Camera
 from ..errors import FormatError, InputError
 from ..io import safetensors_numpy
+from ..io.schema import read_as
 from ..rig import HeadModel, Parameters, head_model_digest, personalize
 from .landmark_sets import LANDMARKS
 
@@ -122,10 +123,8 @@ def load_reference(path: str | Path) -> Reference:
     Raises:
         FormatError: another schema, or truncated, damaged or hostile.
     """
-    tensors, metadata = safetensors_numpy.read(path)
+    tensors, metadata = read_as(path, SCHEMA, "a tracked portrait")
     name = Path(path).name
-    if metadata.get("schema") != SCHEMA:
-        raise FormatError(f"{name} is not a tracked portrait: its schema must be `{SCHEMA}`, got `{metadata.get('schema', 'none')[:60]}`.")
     try:
         facts = _checked_facts(json.loads(metadata["reference"]))
         pictures = {key: _unpacked(_bytes(tensors[key])) for key in _PICTURES}
