@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def photo(tmp_path_factory) -> Path:
 def whole(photo) -> tuple[Path, subprocess.CompletedProcess]:
     """A run that nothing stopped, into a folder beside the photo, named relatively."""
     run = [sys.executable, "-m", "mvp4d_core", "create", photo.name, "-o", "out/of this", *TOY]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "LC_ALL": "C", "HOME": str(photo.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C"}
     result = subprocess.run(run, cwd=photo.parent, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return photo.parent / "out" / "of this", result
 
