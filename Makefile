@@ -4,11 +4,11 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# the ground floor alone, on another Python with numpy 2: make test-ground GROUND_PYTHON=python3.13
+# the ground floor alone, and Blender 5.2, on Python 3.13 with numpy 2: make test-ground test-blender-5
 GROUND_PYTHON ?= python3.13
 GROUND := .venv-ground
 
-.PHONY: demo test lint bench test-ground clean
+.PHONY: demo test lint bench test-ground test-blender-5 clean
 
 demo: $(READY)
 	$(BIN)/mvp4d demo -o out/demo
@@ -28,6 +28,11 @@ test-ground:
 	test -x $(GROUND)/bin/python || $(GROUND_PYTHON) -m venv $(GROUND)
 	$(GROUND)/bin/pip install -q "numpy>=2" pytest hypothesis safetensors plyfile Pillow av
 	$(GROUND)/bin/python -m pytest tests/rig tests/avatar tests/io tests/test_*.py
+
+# the add-on in Blender 5.2, whose module wants Python 3.13
+test-blender-5: test-ground
+	$(GROUND)/bin/pip install -q bpy==5.2.3
+	$(GROUND)/bin/python -m pytest tests/blender
 
 # torch is asked for by its exact version first, so that a CPU build is taken where the package index offers one
 $(READY): pyproject.toml constraints.txt tools/install_system_libraries.sh
