@@ -3,7 +3,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,10 +14,11 @@ from .avatar import GaussianAvatar, load_avatar, save_avatar
 from .avatar.file_space import write_posed_ply
 from .conditioning import DEFAULT_VIEWS, fitting_frames, plan_views
 from .distill import DistillConfig, distill_avatar
-from .errors import FormatError, InputError, StorageError
+from .errors import FormatError, InputError
 from .evaluation.avatar import evaluate_heldout, evaluate_reference
 from .generate import MultiViewGenerator, ProxyGenerator, load_multiview, save_multiview
-from .io.atomic import atomic_text, is_temporary
+from .io.atomic import atomic_text, remove_temporaries
+from .io.folders import make_folder
 from .io.images import read_image, write_image
 from .journal import Journal, digest
 from .memory import peak_memory_gb
@@ -85,17 +85,6 @@ def choose_generator(name: str) -> tuple[str, MultiViewGenerator]:
     return chosen, GENERATORS[chosen]()
 
 
-def make_folder(folder: Path) -> None:
-    """Makes an output folder; StorageError where it can't be made or written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError as error:
-        raise StorageError(f"The folder {folder} can't be made: {error.strerror}. Give another one with -o.") from None
-    if not writable:
-        raise StorageError(f"The folder {folder} can't be written. Give another one with -o.")
-
-
 def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSettings, progress: Progress = silent) -> dict:
     """Photo to avatar.mvp4d in `folder`, beside it avatar.ply, showcase.mp4, turntable.mp4, contact_sheet.png and tracking.png.
 
@@ -111,8 +100,7 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
     rgb, alpha = read_image(photo)
     source = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
     make_folder(folder)
-    for leftover in filter(is_temporary, [*folder.glob(".*"), *folder.glob("multiview/**/.*")]):
-        leftover.unlink(missing_ok=True)  # of a killed run
+    remove_temporaries(folder)
     journal = Journal(folder)
 
     track_key = digest(__version__, source, head_model_digest(model), settings.face)

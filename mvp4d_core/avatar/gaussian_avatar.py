@@ -70,8 +70,10 @@ class GaussianAvatar:
         for name, shape in GAUSSIAN_ARRAYS.items():
             array = getattr(self, name)
             wanted = (count, *(array.shape[1] if size == "K" and array.ndim == 3 else size for size in shape))
-            if array.dtype != np.float32 or array.shape != wanted or not np.isfinite(array).all():
-                raise FormatError(f"`{name}` of an avatar must be finite float32 {(count, *shape)}, got {array.dtype} {array.shape}.")
+            if array.dtype != np.float32 or array.shape != wanted:
+                raise FormatError(f"`{name}` of an avatar must be float32 {(count, *shape)}, got {array.dtype} {array.shape}.")
+            if not np.isfinite(array).all():
+                raise FormatError(f"`{name}` of an avatar must be finite, got NaN or infinity.")
         if self.shN.shape[1] not in [(degree + 1) ** 2 - 1 for degree in range(MAX_SH_DEGREE + 1)]:
             raise FormatError(f"`shN` of an avatar must hold 0, 3, 8 or 15 coefficients, got {self.shN.shape[1]}.")
         if self.binding.dtype != np.int32 or self.binding.shape != (count,):

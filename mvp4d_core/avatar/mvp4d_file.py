@@ -7,6 +7,7 @@ Metadata: `schema`, the rig's texts as `rig.*`, and the avatar's own texts. Nump
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from .gaussian_avatar import GAUSSIAN_ARRAYS, GaussianAvatar
 SCHEMA = "mvp4d-avatar/1"
 FREE_LICENCES = ("CC0-1.0", "CC-BY-4.0", "Apache-2.0", "MIT")
 _GAUSSIANS = (*GAUSSIAN_ARRAYS, "binding")
+Value = TypeVar("Value")
 
 
 def save_avatar(path: str | Path, avatar: GaussianAvatar, *, head_model: HeadModel | None = None, shape: np.ndarray | None = None) -> None:
@@ -62,13 +64,18 @@ def load_avatar(path: str | Path, *, head_model: HeadModel | None = None) -> Gau
     missing = [key for key in _GAUSSIANS if f"gaussians.{key}" not in tensors]
     if missing:
         raise FormatError(f"{name} lacks gaussians.{', gaussians.'.join(missing)}; it was cut short or written by something else.")
-    if "rig_digest" in metadata:
-        rig = _licensed_rig(name, tensors, metadata, head_model)
-    else:
-        rig_tensors = {key.removeprefix("rig."): array for key, array in tensors.items() if key.startswith("rig.")}
-        rig = head_model_from_tensors(rig_tensors, {key.removeprefix("rig."): t for key, t in metadata.items() if key.startswith("rig.")})
-    texts = {key.removeprefix("avatar."): text for key, text in metadata.items() if key.startswith("avatar.")}
-    return GaussianAvatar(**{key: tensors[f"gaussians.{key}"] for key in _GAUSSIANS}, rig=rig, metadata=texts)
+    texts = _below("avatar.", metadata)
+    rig = _licensed_rig(name, tensors, metadata, head_model) if "rig_digest" in metadata else None
+    try:
+        if rig is None:
+            rig = head_model_from_tensors(_below("rig.", tensors), _below("rig.", metadata))
+        return GaussianAvatar(**{key: tensors[f"gaussians.{key}"] for key in _GAUSSIANS}, rig=rig, metadata=texts)
+    except FormatError as error:
+        raise FormatError(f"{name} is a damaged avatar: {error}") from None
+
+
+def _below(prefix: str, entries: dict[str, Value]) -> dict[str, Value]:
+    return {key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)}
 
 
 def _licensed_rig(name: str, tensors: dict[str, np.ndarray], metadata: dict[str, str], head_model: HeadModel | None) -> HeadModel:

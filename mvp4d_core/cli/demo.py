@@ -41,8 +41,9 @@ def run(arguments: argparse.Namespace) -> None:
         from skimage import data
     except ImportError:
         raise MissingAssetError("The demo's photo comes with scikit-image. Install it with: pip install 'mvp4d[demo]'") from None
-    from ..create import create_avatar, make_folder
+    from ..create import create_avatar
     from ..io.atomic import atomic_text
+    from ..io.folders import make_folder
     from ..io.images import write_image
 
     folder = arguments.output
@@ -60,7 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     atomic_text(folder / "report.json", json.dumps(report, indent=2))
     for note in (*report["notices"], *report["warnings"]):
         say(f"mvp4d: {note}")
-    say(f"mvp4d: open {folder / 'showcase.mp4'}, {folder / 'contact_sheet.png'} and {folder / 'avatar.blend'}.")
+    results = ["showcase.mp4", "contact_sheet.png", *([] if arguments.no_blender else ["avatar.blend"])]
+    say(f"mvp4d: look at {', '.join(str(folder / name) for name in results)}.")
     answer(report, arguments)
 
 
@@ -107,6 +109,8 @@ def blend(folder: Path, report: dict, progress: "Progress") -> dict:
 
 def _run_addon(folder: Path, progress: "Progress") -> None:
     """Runs `python -m blender_addon.headless`, passing its progress lines on; its last other line becomes the error's text."""
+    from ..io.atomic import remove_temporaries
+
     command = [
         sys.executable, "-m", "blender_addon.headless", str(folder / "avatar.mvp4d"),
         "--performance", str(folder / "performance.safetensors"), "--camera", str(folder / "camera.json"),
@@ -126,7 +130,11 @@ def _run_addon(folder: Path, progress: "Progress") -> None:
                 except (ValueError, KeyError, TypeError):
                     last = line.strip() or last
         except BaseException:
-            child.terminate()
+            child.kill()
+            child.wait()
+            remove_temporaries(folder)
             raise
     if child.returncode:
-        raise MVP4DError(f"Blender stopped after {time.monotonic() - started:.0f} s with code {child.returncode}: {last[:300]}")
+        error = MVP4DError(f"Blender stopped after {time.monotonic() - started:.0f} s with code {child.returncode}: {last[:300]}")
+        error.exit_code = child.returncode if child.returncode in range(2, 7) else 1
+        raise error

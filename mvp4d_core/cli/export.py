@@ -24,7 +24,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes the files."""
     from ..avatar.file_space import write_posed_ply
-    from ..create import make_folder
+    from ..io.folders import make_folder
     from ..progress import steps
 
     avatar = pose_options.load(arguments)

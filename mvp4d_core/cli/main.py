@@ -13,7 +13,8 @@ from ..errors import MVP4DError
 from .terminal import say
 
 COMMANDS = ("create", "demo", "track", "animate", "render", "export", "info", "doctor", "bench")
-EXTRAS = {"torch", "numba", "scipy", "PIL", "av", "tqdm", "trimesh"}
+NEEDED = {"torch", "numba", "scipy", "PIL", "av", "tqdm", "trimesh"}
+EXTRA_OF = {"create": "track", "track": "track", "demo": "demo"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("mvp4d: out of memory. Use fewer views, frames or splats, a smaller --size, or a smaller photo.")
         return 1
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in EXTRAS:
+        if (error.name or "").split(".")[0] not in NEEDED:
             raise
-        say(f"mvp4d: this command needs the package {error.name}. Install it with: pip install 'mvp4d[torch]'")
+        extra = EXTRA_OF.get(arguments.command, "torch")
+        say(f"mvp4d: this command needs the package {error.name}. Install it with: pip install 'mvp4d[{extra}]'")
         return 4
     except OSError as error:
         say(f"mvp4d: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.")

@@ -33,7 +33,9 @@ class Bars:
             self.close()
             self._stage, self._started, self._logged = stage, now, now
             if self._tqdm is not None:
-                self._bar = self._tqdm(total=total, desc=f"{stage:<12.12}", file=sys.stderr, mininterval=0.3)
+                # some terminals, as in containers, have no size, and then tqdm would draw nothing
+                width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+                self._bar = self._tqdm(total=total, desc=f"{stage:<12.12}", file=sys.stderr, mininterval=0.3, ncols=width, nrows=2)
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
         elif self._tqdm is None and (now - self._logged > LOG_EVERY or (done == total and now - self._started > SHOW_AFTER)):

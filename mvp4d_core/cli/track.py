@@ -19,7 +19,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Tracks the photo; leaves reference.safetensors and tracking.png."""
-    from ..create import make_folder
+    from ..io.folders import make_folder
     from ..io.images import read_image, write_image
     from ..rig import load_head_model
     from ..tracking import draw_overlay, save_reference, track_portrait

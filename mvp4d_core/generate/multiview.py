@@ -10,7 +10,7 @@ import numpy as np
 
 from ..conditioning import ViewPlan, load_plan, save_plan
 from ..errors import FormatError, InputError
-from ..io.atomic import atomic_text
+from ..io.atomic import atomic_text, remove_temporaries
 from ..io.images import read_image, write_image
 from ..progress import Progress, silent, steps
 from ..rig import HeadModel
@@ -55,13 +55,19 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
 
 
 def save_multiview(video: MultiViewVideo, folder: str | Path, progress: Progress = silent) -> None:
-    """One PNG with alpha a frame (`view_00/frame_000.png`), the plan, and last a marker with the provenance."""
+    """One PNG with alpha a frame (`view_00/frame_000.png`), the plan, and last a marker with the provenance.
+
+    The frames of an earlier video in the folder go first.
+    """
     folder = Path(folder)
     views, frames = video.frames.shape[:2]
     (folder / MARKER).unlink(missing_ok=True)
-    for old in folder.glob("view_*/frame_*.png"):
-        old.unlink()
     folder.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(folder)
+    for old in folder.glob("view_*"):
+        remove_temporaries(old)
+        for frame in old.glob("frame_*.png"):
+            frame.unlink()
     save_plan(video.plan, folder / "plan.safetensors")
     for view, frame in steps(np.ndindex(views, frames), "save views", views * frames, progress):
         target = folder / f"view_{view:02d}"

@@ -27,6 +27,12 @@ def is_temporary(path: str | os.PathLike[str]) -> bool:
     return Path(path).name.startswith(_PREFIX)
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Deletes what killed processes left in `folder` itself. Only for a folder into which nothing is being written."""
+    for path in filter(is_temporary, folder.glob(".*")):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Gives a binary file; what was written to it becomes `path` when the block ends without an exception.

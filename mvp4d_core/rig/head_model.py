@@ -199,4 +199,7 @@ def load_head_model(source: str | Path = OPEN_HEAD) -> HeadModel:
     if not path.is_file():
         raise MissingAssetError(f"No head `{source}`: give `{OPEN_HEAD}` or the .safetensors file of a head (schema `{SCHEMA}`).")
     tensors, metadata = read_as(path, SCHEMA, "a head")
-    return head_model_from_tensors(tensors, metadata)
+    try:
+        return head_model_from_tensors(tensors, metadata)
+    except FormatError as error:
+        raise FormatError(f"{path.name} is a damaged head: {error}") from None

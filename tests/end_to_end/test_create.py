@@ -50,7 +50,8 @@ def whole(photo) -> tuple[Path, subprocess.CompletedProcess]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in OF_THE_RUN)
+    """Of all files whose bytes the settings decide; an encoder's own bytes depend on what else the machine does."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in OF_THE_RUN and path.suffix != ".mp4")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -139,6 +140,8 @@ def test_a_run_stopped_in_every_way_at_every_stage_ends_with_the_same_files(whol
 
     command(*run, folder=tmp_path).expect(0)
     assert digests(folder) == digests(whole[0])
+    for name in ("showcase.mp4", "turntable.mp4"):
+        assert np.abs(read_video(folder / name)[0] - read_video(whole[0] / name)[0]).mean() < 0.005
     before = written(folder)
     again = command(*run, folder=tmp_path)
     again.expect(0)

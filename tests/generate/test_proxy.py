@@ -91,6 +91,18 @@ def test_marker_comes_last(tmp_path):
         load_multiview(tmp_path)
 
 
+def test_a_smaller_video_leaves_no_frame_of_a_larger_one(tmp_path):
+    video = small_video()
+    for view in ("view_00", "view_07"):
+        (tmp_path / view).mkdir()
+        (tmp_path / view / "frame_099.png").write_bytes(b"of another video")
+        (tmp_path / view / "notes.txt").write_text("mine")
+    save_multiview(video, tmp_path)
+    views, frames = video.frames.shape[:2]
+    assert len(list(tmp_path.rglob("*.png"))) == views * frames
+    assert len(list(tmp_path.rglob("notes.txt"))) == 2
+
+
 def test_cancel_and_provenance():
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "generate" and done == 1:
