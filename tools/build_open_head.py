@@ -12,20 +12,18 @@ The same sources give the same bytes. `--contact-sheet sheet.png` also renders t
 import argparse
 import logging
 import os
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # several threads add up in a varying order, and the last bits would differ from run to run
 
 import numpy as np
+from open_head import atlas, expressions, identity, landmarks, preview, regions, skinning, sources
+from open_head.geometry import Layout, build_layout, mirror_map
+from open_head.mend import lower_tongue, seal_lips, shape_teeth
+from open_head.mesh_fields import smoothed, smoothstep, vertex_areas, vertex_normals
 
 from mvp4d_core.rig import ARKIT_NAMES, OPEN_HEAD, HeadModel, save_head_model
 from mvp4d_core.rig.head_model import OPEN_HEAD_FILE
-from tools.open_head import atlas, expressions, identity, landmarks, preview, regions, skinning, sources
-from tools.open_head.geometry import Layout, build_layout, mirror_map
-from tools.open_head.mend import lower_tongue, seal_lips, shape_teeth
-from tools.open_head.mesh_fields import smoothed, smoothstep, vertex_areas, vertex_normals
 
 log = logging.getLogger("build_open_head")
 
