@@ -12,7 +12,7 @@ import numpy as np
 from . import __version__
 from .avatar import GaussianAvatar, load_avatar, save_avatar
 from .avatar.file_space import write_posed_ply
-from .conditioning import DEFAULT_VIEWS, fitting_frames, plan_views
+from .conditioning import fitting_frames, plan_views
 from .distill import DistillConfig, distill_avatar
 from .errors import FormatError, InputError
 from .evaluation.avatar import evaluate_heldout, evaluate_reference
@@ -114,8 +114,8 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
     generate_key = digest(track_key, generator_name, settings.preset, settings.views, settings.frames, settings.size, settings.seed)
 
     def generate() -> None:
-        views = settings.views or DEFAULT_VIEWS.get(settings.preset)
-        plan = plan_views(rig, fitting_frames(performance, model, settings.frames), preset=settings.preset, views=views, size=settings.size)
+        frames = fitting_frames(performance, model, settings.frames)
+        plan = plan_views(rig, frames, preset=settings.preset, views=settings.views, size=settings.size)
         video = generator.generate(reference, plan, head_model=model, seed=settings.seed, progress=progress)
         save_multiview(video, folder / "multiview", progress)
 

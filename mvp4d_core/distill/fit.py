@@ -101,7 +101,7 @@ def distill_avatar(
     if checkpoint is not None and Path(checkpoint).is_file():
         first = _load_checkpoint(Path(checkpoint), identity, parameters, optimiser)
     pictures = VideoPictures(video, rig, device)
-    photo, _ = reference_pictures(reference, rig, video.frames.shape[2], device)
+    photo = reference_pictures(reference, rig, video.frames.shape[2], device)
     for step in range(first, config.steps):
         progress("distill", step, config.steps)
         if config.reference_every and step % config.reference_every == config.reference_every - 1:

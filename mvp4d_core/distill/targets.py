@@ -76,19 +76,16 @@ class VideoPictures:
         return Pictures(images, alphas, torch.ones_like(alphas, dtype=torch.bool), viewmats, Ks, self._frames[frame])
 
 
-def reference_pictures(reference: Reference, rig: HeadModel, size: int, device: torch.device | str) -> tuple[Pictures, Camera]:
-    """The photo as a target of the fit, and the camera it is seen with."""
+def reference_pictures(reference: Reference, rig: HeadModel, size: int, device: torch.device | str) -> Pictures:
+    """The photo as a target of the fit, `size` pixels a side, in its own camera."""
     camera = reference_camera(reference, rig, size)
     image, matte = resample_photo(reference, camera)
     viewmats, Ks = camera_tensors([camera], device)
-    return (
-        Pictures(
-            torch.as_tensor(image, dtype=torch.float32, device=device)[None],
-            torch.as_tensor(matte, dtype=torch.float32, device=device)[None, ..., None],
-            torch.as_tensor(judged_pixels(reference, camera), device=device)[None, ..., None],
-            viewmats,
-            Ks,
-            pose_frames(rig, reference.parameters, device),
-        ),
-        camera,
+    return Pictures(
+        torch.as_tensor(image, dtype=torch.float32, device=device)[None],
+        torch.as_tensor(matte, dtype=torch.float32, device=device)[None, ..., None],
+        torch.as_tensor(judged_pixels(reference, camera), device=device)[None, ..., None],
+        viewmats,
+        Ks,
+        pose_frames(rig, reference.parameters, device),
     )
