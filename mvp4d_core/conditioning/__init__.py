@@ -1,22 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a generator is asked for: views, frames, crops."""
+"""What a generator is asked for: views, frames, crops, and the maps that tell a video model so."""
 
-from .expressions import fitting_frames, range_of_motion
+from .expressions import fitting_frames, fitting_motion, range_of_motion
+from .map_pictures import picture_maps
+from .maps import MAP_COUNT, MAP_SLICES, condition_maps, latent_frame_count, reference_maps
 from .reference_crop import judged_pixels, reference_camera, resample_photo
 from .view_plan import DEFAULT_VIEWS, PRESETS, ViewPlan, frame_camera, head_centre, load_plan, plan_views, save_plan
 
 __all__ = [
     "DEFAULT_VIEWS",
+    "MAP_COUNT",
+    "MAP_SLICES",
     "PRESETS",
     "ViewPlan",
+    "condition_maps",
     "fitting_frames",
+    "fitting_motion",
     "frame_camera",
     "head_centre",
     "judged_pixels",
+    "latent_frame_count",
     "load_plan",
+    "picture_maps",
     "plan_views",
     "range_of_motion",
     "reference_camera",
+    "reference_maps",
     "resample_photo",
     "save_plan",
 ]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which frames an avatar is fitted to: those of a performance that differ most, so that teeth, lids and tongue are all seen."""
+"""Which frames an avatar is fitted to: those of a performance that differ most, so that teeth, lids and tongue are all seen.
+
+A generator that draws each frame by itself takes them as they are; a video model wants motion, and gets them joined.
+"""
 
 import numpy as np
 
@@ -25,6 +28,8 @@ _FACES: tuple[dict[str, float], ...] = (
     {"mouthPressLeft": 1, "mouthPressRight": 1, "mouthDimpleLeft": 1, "mouthDimpleRight": 1, "eyeBlinkRight": 1},
     {"jawOpen": 0.7, "tongueOut": 1, "eyeBlinkLeft": 1, "eyeBlinkRight": 1},
 )  # fmt: skip
+
+_STRIDE = 4  # video frames a latent frame
 
 
 def range_of_motion(model: HeadModel) -> Performance:
@@ -58,3 +63,24 @@ def fitting_frames(performance: Performance, model: HeadModel, frames: int) -> P
         distance = np.minimum(distance, np.linalg.norm(features - features[chosen[-1]], axis=1))
     order = np.sort(chosen)
     return Performance(expression[order], rotations[order], translation[order], performance.fps, model.expression_names, model.joint_names)
+
+
+def fitting_motion(performance: Performance, model: HeadModel, frames: int) -> Performance:
+    """The frames that differ most (see `fitting_frames`), a latent frame apart and joined by even motion, for a video model.
+
+    `frames` is 1 + 4k: frame 0, 4, 8 and so on are the chosen ones, the three between two of them lead from one to the next.
+    """
+    if frames < 1 or frames % _STRIDE != 1:
+        raise InputError(f"`frames` of a video model must be 1 + {_STRIDE}k (1, 5, 9, 13, ...), got {frames}.")
+    chosen = fitting_frames(performance, model, 1 + frames // _STRIDE)
+    count = 1 + (len(chosen) - 1) * _STRIDE
+    at = np.arange(count) / _STRIDE
+    before = np.minimum(at.astype(int), max(0, len(chosen) - 2))
+    part = (at - before).astype(np.float32)
+
+    def joined(values: np.ndarray) -> np.ndarray:
+        weight = part.reshape(-1, *[1] * (values.ndim - 1))
+        return (values[before] * (1 - weight) + values[np.minimum(before + 1, len(values) - 1)] * weight).astype(np.float32)
+
+    expression, rotations, translation = (joined(values) for values in (chosen.expression, chosen.rotations, chosen.translation))
+    return Performance(expression, rotations, translation, chosen.fps, chosen.expression_names, chosen.joint_names)

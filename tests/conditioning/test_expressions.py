@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from mvp4d_core.conditioning import fitting_frames, range_of_motion
+from mvp4d_core.conditioning import fitting_frames, fitting_motion, range_of_motion
 from mvp4d_core.errors import InputError
 from mvp4d_core.rig import ARKIT_NAMES, showcase_performance
 from tests.support.asserts import assert_arrays_close
@@ -43,3 +43,21 @@ def test_impossible_numbers_are_refused():
     for frames in (0, -3, 10**6):
         with pytest.raises(InputError):
             fitting_frames(SHOWCASE, MODEL, frames)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 13, 49])
+def test_motion_passes_through_the_chosen_faces_a_latent_frame_apart(frames):
+    motion, chosen = fitting_motion(SHOWCASE, MODEL, frames), fitting_frames(SHOWCASE, MODEL, 1 + frames // 4)
+    assert len(motion) == frames
+    for name in ("expression", "rotations", "translation"):
+        moving, faces = getattr(motion, name), getattr(chosen, name)
+        assert_arrays_close(moving[::4], faces, name=name)
+        for k in (1, 2, 3):
+            between = ((4 - k) * faces[:-1].astype(np.float64) + k * faces[1:]) / 4
+            assert_arrays_close(moving[k::4], between, atol=1e-6, name=name)
+
+
+def test_motion_of_another_number_of_frames_is_refused():
+    for frames in (0, 2, 20, -3):
+        with pytest.raises(InputError, match=r"1 \+ 4k"):
+            fitting_motion(SHOWCASE, MODEL, frames)
