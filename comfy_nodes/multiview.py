@@ -24,9 +24,10 @@ class SampleMultiViewVideo(io.ComfyNode):
                 PlanSocket.Input("plan", tooltip="Cameras and expressions, from Condition Expressions."),
                 io.Combo.Input(
                     "generator",
-                    options=["auto", "proxy"],
+                    options=["auto", "proxy", "mmvdm"],
                     default="auto",
-                    tooltip="auto: the best one that is installed. proxy: the photo projected on the fitted head, needs no weights.",
+                    tooltip="auto: the best one that is installed. proxy: the photo projected on the fitted head, needs no weights. "
+                    "mmvdm: the video diffusion model, with the bundled small weights.",
                 ),
                 io.Int.Input(
                     "seed",

@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..mvp4d_core.conditioning import DEFAULT_VIEWS, PRESETS, fitting_frames, plan_views
+from ..mvp4d_core.conditioning import DEFAULT_VIEWS, PRESETS, fitting_frames, fitting_motion, plan_views
 from ..mvp4d_core.rig import Performance, load_head_model, load_performance, retarget, showcase_performance
 from . import host
 from .types import CATEGORY, PerformanceSocket, PlanSocket, ReferenceSocket, TrackedReference
@@ -86,14 +86,27 @@ class ConditionExpressions(io.ComfyNode):
                 ),
                 io.Int.Input("views", default=0, min=0, max=64, tooltip=f"Number of cameras; 0 takes the coverage's own ({views})."),
                 io.Int.Input("size", default=256, min=64, max=1024, step=16, tooltip="Pixels along a side of every frame."),
+                io.Boolean.Input(
+                    "motion",
+                    default=False,
+                    tooltip="Join the frames by motion, as the mmvdm generator wants them. `frames` is then 1 + 4k, such as 21 or 49.",
+                ),
             ],
             outputs=[PlanSocket.Output("plan", tooltip="Cameras and expressions, for Sample Multi-View Video.")],
         )
 
     @classmethod
     def execute(
-        cls, reference: TrackedReference, coverage: str, frames: int, views: int, size: int, performance: Performance | None = None
+        cls,
+        reference: TrackedReference,
+        coverage: str,
+        frames: int,
+        views: int,
+        size: int,
+        performance: Performance | None = None,
+        motion: bool = False,
     ) -> io.NodeOutput:
         rig = reference.reference.rig(reference.head_model)
         acted = showcase_performance(rig) if performance is None else retarget(performance, rig)
-        return io.NodeOutput(plan_views(rig, fitting_frames(acted, rig, frames), preset=int(coverage), views=views or None, size=size))
+        shown = (fitting_motion if motion else fitting_frames)(acted, rig, frames)
+        return io.NodeOutput(plan_views(rig, shown, preset=int(coverage), views=views or None, size=size))

@@ -3,19 +3,22 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from . import __version__
 from .avatar import GaussianAvatar, load_avatar, save_avatar
 from .avatar.file_space import write_posed_ply
-from .conditioning import fitting_frames, plan_views
+from .conditioning import fitting_frames, fitting_motion, plan_views
+from .diffusion.blocks import remove_blocks
+from .diffusion.generator import NANO, MMVDMGenerator, nano_folder, weights_digest, weights_folder
 from .distill import DistillConfig, distill_avatar
 from .errors import FormatError, InputError
 from .evaluation.avatar import evaluate_heldout, evaluate_reference
+from .evaluation.report import best_generator, load_report
 from .generate import MultiViewGenerator, ProxyGenerator, load_multiview, save_multiview
 from .io.atomic import atomic_text, remove_temporaries
 from .io.folders import make_folder
@@ -29,7 +32,9 @@ from .showreel import contact_sheet, show_camera, write_showcase, write_turntabl
 from .tracking import draw_overlay, load_reference, save_reference, track_portrait
 from .tracking.reference import Reference
 
-GENERATORS: dict[str, Callable[[], MultiViewGenerator]] = {"proxy": ProxyGenerator}
+GENERATORS = ("proxy", "mmvdm")
+FITTING_FRAMES, MOTION_FRAMES = 21, 49  # frames a view, when none are asked for
+EVALUATION = "evaluation.json"  # beside a pipeline's weights: the held-out figures that `auto` reads
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,12 @@ class CreateSettings:
 
     Attributes:
         preset: degrees the generated views span: 60, 120, 180 or 360.
-        views, frames: V and F; `views` None is the preset's own number.
+        views: V; None is the preset's own number.
+        frames: F; None is 21, and 49 for the mmvdm, which wants 1 + 4k frames of motion.
         size: pixels a side of a generated frame.
         quality: `draft`, `standard` or `high`, see `DistillConfig.preset`.
-        generator: `auto` or `proxy`.
+        generator: `auto`, `proxy` or `mmvdm`.
+        weights: of the mmvdm: `nano`, or the folder of a pipeline.
         seed: decides everything random.
         face: which face of the photo, 1 being the largest; None takes the largest, with a notice.
         rig: `open-head` or the path of a head's .safetensors.
@@ -52,10 +59,11 @@ class CreateSettings:
 
     preset: int = 360
     views: int | None = None
-    frames: int = 21
+    frames: int | None = None
     size: int = 384
     quality: str = "draft"
     generator: str = "auto"
+    weights: str = NANO
     seed: int = 0
     face: int | None = None
     rig: str = OPEN_HEAD
@@ -77,12 +85,28 @@ class CreateSettings:
         return replace(DistillConfig.preset(self.quality), seed=self.seed, **overrides)
 
 
-def choose_generator(name: str) -> tuple[str, MultiViewGenerator]:
-    """The generator called `name`; `auto` takes the best that is present. Raises InputError for an unknown one."""
-    chosen = "proxy" if name == "auto" else name
+def choose_generator(name: str, *, weights: str = NANO, device: str = "cpu") -> tuple[str, MultiViewGenerator]:
+    """The generator called `name`; `auto` takes the best that is present, by the held-out figures that lie beside the weights.
+
+    Raises:
+        InputError: an unknown one.
+        MissingAssetError: `mmvdm` without its weights.
+    """
+    chosen = best_present(weights) if name == "auto" else name
     if chosen not in GENERATORS:
         raise InputError(f"`generator` must be auto or one of {', '.join(GENERATORS)}, got `{name}`.")
-    return chosen, GENERATORS[chosen]()
+    if chosen == "proxy":
+        return chosen, ProxyGenerator()
+    weights_folder(weights)
+    return chosen, MMVDMGenerator(weights, device=device, dtype=torch.bfloat16)
+
+
+def best_present(weights: str = NANO) -> str:
+    """`mmvdm` where the weights are there with figures that beat the proxy's (see `best_generator`), else `proxy`."""
+    folder = nano_folder() if weights == NANO else Path(weights)
+    if not (folder / EVALUATION).is_file():
+        return "proxy"
+    return {NANO: "mmvdm"}.get(best_generator(load_report(folder / EVALUATION), ("proxy", NANO)), "proxy")
 
 
 def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSettings, progress: Progress = silent) -> dict:
@@ -94,8 +118,9 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
         The report, also written to report.json: measured figures, seconds by stage, peak memory, notices.
     """
     folder = Path(folder)
-    config, (generator_name, generator) = settings.distill_config(), choose_generator(settings.generator)
+    config = settings.distill_config()
     check_device(settings.device)
+    generator_name, generator = choose_generator(settings.generator, weights=settings.weights, device=settings.device)
     model = load_head_model(settings.rig)
     rgb, alpha = read_image(photo)
     source = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
@@ -111,13 +136,20 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
     rig = reference.rig(model)
     performance = showcase_performance(model)
 
-    generate_key = digest(track_key, generator_name, settings.preset, settings.views, settings.frames, settings.size, settings.seed)
+    weights = weights_digest(weights_folder(settings.weights)) if generator_name == "mmvdm" else ""
+    generate_key = digest(
+        track_key, generator_name, weights, settings.preset, settings.views, settings.frames, settings.size, settings.seed
+    )
 
     def generate() -> None:
-        frames = fitting_frames(performance, model, settings.frames)
+        moving = generator_name == "mmvdm"
+        count = settings.frames or (MOTION_FRAMES if moving else FITTING_FRAMES)
+        frames = (fitting_motion if moving else fitting_frames)(performance, model, count)
         plan = plan_views(rig, frames, preset=settings.preset, views=settings.views, size=settings.size)
-        video = generator.generate(reference, plan, head_model=model, seed=settings.seed, progress=progress)
+        blocks = folder / "blocks"
+        video = generator.generate(reference, plan, head_model=model, seed=settings.seed, progress=progress, folder=blocks)
         save_multiview(video, folder / "multiview", progress)
+        remove_blocks(blocks)
 
     journal.run("generate", generate_key, ["multiview/multiview.json"], generate)
 

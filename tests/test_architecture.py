@@ -13,8 +13,8 @@ CORE = ROOT / "mvp4d_core"
 # rooms from the ground up; each may import itself and what is listed before it
 FLOORS = (
     "errors", "progress", "rotations", "cameras", "io", "rig", "avatar",
-    "differentiable", "render", "tracking", "conditioning", "generate", "evaluation.metrics", "distill",
-    "evaluation", "journal", "memory", "showreel", "create", "cli",
+    "differentiable", "render", "tracking", "conditioning", "generate", "evaluation.metrics", "diffusion", "distill",
+    "training", "evaluation", "journal", "memory", "showreel", "create", "cli",
 )  # fmt: skip
 GROUND = ("mvp4d_core.errors", "mvp4d_core.progress", "mvp4d_core.rotations", "mvp4d_core.cameras", "mvp4d_core.rig", "mvp4d_core.avatar",
           "mvp4d_core.avatar.ply", "mvp4d_core.avatar.file_space", "mvp4d_core.io.safetensors_numpy", "mvp4d_core.io.atomic",

@@ -10,19 +10,33 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     """Declares the command."""
     command = subparsers.add_parser("bench", help="measure speed and exactness", description="Measure speed and exactness on this machine.")
     command.add_argument(
-        "name", choices=("splats",), help="splats: the CPU rasteriser against a torch tile rasteriser and a float64 oracle"
+        "name",
+        choices=("splats", "conditions", "transformer"),
+        help="splats: the CPU rasteriser against a torch tile rasteriser and a float64 oracle; "
+        "conditions: the conditioning maps of 200 views at 512 px against ray casting by trimesh and embree; "
+        "transformer: the diffusion transformer against diffusers' CogVideoX, and on CUDA against matrix products",
     )
-    command.add_argument("--splats", type=int, default=50000)
-    command.add_argument("--size", type=int, default=256, metavar="PX")
+    command.add_argument("--splats", type=int, default=50000, help="for `splats`")
+    command.add_argument("--size", type=int, default=256, metavar="PX", help="for `splats`")
+    command.add_argument("--device", default="cpu", help="for `transformer`: cpu (default), cuda or cuda:N")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the benchmark and answers with its figures."""
-    from ..render.bench import bench_splats
-
     bars = Bars()
     try:
-        result = bench_splats(splats=arguments.splats, size=arguments.size, progress=bars)
+        if arguments.name == "conditions":
+            from ..conditioning.bench import bench_conditions
+
+            result = bench_conditions(progress=bars)
+        elif arguments.name == "transformer":
+            from ..diffusion.bench import bench_transformer
+
+            result = bench_transformer(device=arguments.device, progress=bars)
+        else:
+            from ..render.bench import bench_splats
+
+            result = bench_splats(splats=arguments.splats, size=arguments.size, progress=bars)
     finally:
         bars.close()
     answer(result, arguments)

@@ -28,6 +28,7 @@ PACKAGES = (
 )
 EXTRA_OF = {"mediapipe": "track", "gsplat": "cuda", "bpy": "blender", "accelerate": "train"}
 HEAD_FOLDER = Path.home() / ".mvp4d" / "heads"
+NANO_FOLDER = Path(__file__).parents[1] / "diffusion" / "assets" / "nano"
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -48,7 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
     heads = sorted(str(path) for path in HEAD_FOLDER.glob("*.safetensors")) if HEAD_FOLDER.is_dir() else []
     if not heads:
         missing["FLAME"] = f"optional, licensed, and not read by this version; heads of your own (.safetensors) go into {HEAD_FOLDER}"
-    missing["mmvdm weights"] = "none are public; `--generator auto` uses the proxy, which needs none"
+    weights = ["nano"] if NANO_FOLDER.is_dir() else []
+    missing["MVP4D weights"] = "the authors have published none; `nano` is small and knows synthetic heads; `mvp4d train` makes your own"
     answer(
         {
             "python": platform.python_version(),
@@ -58,6 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
             "packages": versions,
             **_devices(),
             "heads": ["open-head", *heads],
+            "weights": weights,
             "missing": missing,
         },
         arguments,

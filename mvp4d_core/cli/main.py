@@ -12,9 +12,9 @@ from .. import __version__
 from ..errors import MVP4DError
 from .terminal import say
 
-COMMANDS = ("create", "demo", "track", "animate", "render", "export", "info", "doctor", "bench")
-NEEDED = {"torch", "numba", "scipy", "PIL", "av", "tqdm", "trimesh"}
-EXTRA_OF = {"create": "track", "track": "track", "demo": "demo"}
+COMMANDS = ("create", "demo", "track", "animate", "render", "export", "info", "doctor", "bench", "train", "evaluate", "memory")
+NEEDED = {"torch", "numba", "scipy", "PIL", "av", "tqdm", "trimesh", "diffusers", "safetensors", "accelerate"}
+EXTRA_OF = {"train": "train", "create": "track", "track": "track", "demo": "demo"}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -106,8 +106,8 @@ class MMVDMGenerator:
         blocks = self._blocks(plan, rig, memory)
         pipeline = apply_plan(MVP4DPipeline.from_folder(weights, dtype=memory.dtype), memory, self.device)
         size = picture_size(pipeline, weights)
-        scene, sampling, weights_digest = make_scene(reference, plan, head_model, size), self._sampling(seed, memory), files_digest(weights)
-        store = BlockStore(Path(folder), self._run_key(scene, blocks, sampling, memory, weights_digest)) if folder else None
+        scene, sampling, digest = make_scene(reference, plan, head_model, size), self._sampling(seed, memory), weights_digest(weights)
+        store = BlockStore(Path(folder), self._run_key(scene, blocks, sampling, memory, digest)) if folder else None
         grid = sample_grid(pipeline, scene, blocks, sampling, store=store, progress=progress)
         frames, alphas = finish(grid, scene.rig, plan, progress)
         provenance = {
@@ -117,7 +117,7 @@ class MMVDMGenerator:
             "source_sha256": reference.source_sha256,
             "head": rig.name,
             "weights": weights.name,
-            "weights_sha256": weights_digest,
+            "weights_sha256": digest,
             "steps": str(self.steps),
             "guidance_scale": str(self.guidance_scale),
             "solver": self.solver,
@@ -174,6 +174,11 @@ def weights_folder(weights: str | Path) -> Path:
     if not folder.is_dir():
         raise MissingAssetError(f"There is no folder {folder} with the weights of a pipeline.\n{_TRAIN}")
     return folder
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256, in hexadecimal, of the parts of a pipeline that decide its pictures; a card or a report may lie beside them."""
+    return digest_of([files_digest(folder / part) for part in ("vae", "transformer", "scheduler")])
 
 
 def picture_size(pipeline: MVP4DPipeline, folder: Path) -> int:

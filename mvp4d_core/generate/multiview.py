@@ -42,10 +42,18 @@ class MultiViewVideo:
 
 
 class MultiViewGenerator(Protocol):
-    """Makes the videos a plan asks for. `seed` decides everything random; `progress` may cancel."""
+    """Makes the videos a plan asks for. `seed` decides everything random; `progress` may cancel; a generator that takes long keeps what is
+    finished in `folder`, and goes on from there."""
 
     def generate(
-        self, reference: Reference, plan: ViewPlan, *, head_model: HeadModel, seed: int, progress: Progress = silent
+        self,
+        reference: Reference,
+        plan: ViewPlan,
+        *,
+        head_model: HeadModel,
+        seed: int,
+        progress: Progress = silent,
+        folder: Path | None = None,
     ) -> MultiViewVideo: ...
 
 

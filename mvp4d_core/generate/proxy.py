@@ -8,6 +8,7 @@ hair that leaves the head's surface.
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -29,9 +30,16 @@ class ProxyGenerator:
     supersample: int = 3
 
     def generate(
-        self, reference: Reference, plan: ViewPlan, *, head_model: HeadModel, seed: int, progress: Progress = silent
+        self,
+        reference: Reference,
+        plan: ViewPlan,
+        *,
+        head_model: HeadModel,
+        seed: int,
+        progress: Progress = silent,
+        folder: Path | None = None,
     ) -> MultiViewVideo:
-        """See `MultiViewGenerator`. `seed` decides the iris' pattern."""
+        """See `MultiViewGenerator`. `seed` decides the iris' pattern; nothing is kept in `folder`, a proxy is soon made again."""
         progress("paint", 0, 1)
         texture = paint_head(reference, head_model, self.texture_size, seed)
         progress("paint", 1, 1)
