@@ -56,7 +56,7 @@ class DistillAvatar(io.ComfyNode):
 
         chosen = {name: value for name, value in (("steps", steps), ("splats", splats)) if value}
         config = replace(DistillConfig.preset(quality), seed=seed, **chosen)
-        report, device = host.progress_bar(), host.render_device()
+        report, device = host.ProgressBar(), host.render_device()
         with host.training():
             if device.type == "cpu":
                 warm_up(report)

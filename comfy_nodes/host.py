@@ -19,30 +19,38 @@ from comfy.cli_args import args
 from server import PromptServer
 
 from ..mvp4d_core.errors import InputError
-from ..mvp4d_core.progress import Progress
 from ..mvp4d_core.rig import OPEN_HEAD
 
 MODEL_FOLDER = "mvp4d"
 SAME_FROM_EDGE_TO_EDGE = 1e-6
+PREVIEW_VIEWS, PREVIEW_WIDTH = 4, 512
 
 _log = logging.getLogger("MVP4D")
 
 
-def progress_bar() -> Progress:
+class ProgressBar:
     """The core's progress as the running node's bar, one pass a stage. Raises ComfyUI's own interruption when the user cancels."""
-    bar: Any = None
-    current = ""
 
-    def report(stage: str, done: int, total: int) -> None:
-        nonlocal bar, current
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._stage = ""
+        self._preview: Any = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         if total < 1:
             return
-        if bar is None or stage != current:
-            bar, current = comfy.utils.ProgressBar(total), stage
-        bar.update_absolute(done, total)
+        if self._bar is None or stage != self._stage:
+            self._bar, self._stage = comfy.utils.ProgressBar(total), stage
+        self._bar.update_absolute(done, total, self._preview)
+        self._preview = None
 
-    return report
+    def preview(self, step: int, pictures: torch.Tensor) -> None:
+        """Shows rough pictures (V, L, h, w, 3) in 0..1 on the node, with the next progress: the last views, which are new, at the end."""
+        from PIL import Image
+
+        row = torch.cat([*pictures[-PREVIEW_VIEWS:, -1].float().cpu()], dim=1)
+        self._preview = ("JPEG", Image.fromarray(row.clamp(0, 1).mul(255).to(torch.uint8).numpy()), PREVIEW_WIDTH)
 
 
 def tell(node_id: object, text: str) -> None:
@@ -58,11 +66,17 @@ def training() -> AbstractContextManager:
     return torch.inference_mode(False)
 
 
+def model_device() -> torch.device:
+    """ComfyUI's device where it is of CUDA, otherwise the CPU."""
+    device = comfy.model_management.get_torch_device()
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
 def render_device() -> torch.device:
     """ComfyUI's device where its rasteriser works, otherwise the CPU."""
     from ..mvp4d_core.render import gsplat_backend
 
-    device = comfy.model_management.get_torch_device()
+    device = model_device()
     usable = device.type == "cuda" and gsplat_backend.why_unusable(device.index or 0) is None
     return device if usable else torch.device("cpu")
 

@@ -37,21 +37,65 @@ class SampleMultiViewVideo(io.ComfyNode):
                     control_after_generate=io.ControlAfterGenerate.fixed,
                     tooltip="Decides everything random; the same seed gives the same video.",
                 ),
+                # optional, so that workflows saved for scripts before these were there still run
+                io.Int.Input("steps", default=20, min=1, max=1000, optional=True, tooltip="Sampling steps of the mmvdm."),
+                io.Float.Input(
+                    "guidance",
+                    default=2.0,
+                    min=0.0,
+                    max=50.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="How closely the mmvdm keeps to the photo and the maps; 1 is none, in half the time.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=["rollout", "stochastic"],
+                    default="rollout",
+                    optional=True,
+                    advanced=True,
+                    tooltip="rollout: the mmvdm makes views from finished ones. stochastic: all views at once, regrouped each step.",
+                ),
+                io.Float.Input(
+                    "gpu_gb",
+                    default=0.0,
+                    min=0.0,
+                    max=1024.0,
+                    step=1.0,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Memory of the graphics card to fit the mmvdm into; 0 holds all of it on the device.",
+                ),
             ],
             outputs=[
                 VideoSocket.Output("video", tooltip="The multi-view video, for Distill Avatar."),
                 io.Image.Output("images", tooltip="All frames on white: the frames of the first view, then of the second, and so on."),
                 io.Mask.Output("masks", tooltip="Where the head is in each of the images."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, reference: TrackedReference, plan: ViewPlan, generator: str, seed: int) -> io.NodeOutput:
+    def execute(
+        cls,
+        reference: TrackedReference,
+        plan: ViewPlan,
+        generator: str,
+        seed: int,
+        steps: int = 20,
+        guidance: float = 2.0,
+        mode: str = "rollout",
+        gpu_gb: float = 0.0,
+    ) -> io.NodeOutput:
         from ..mvp4d_core.create import choose_generator
 
+        bar = host.ProgressBar()
+        options = {"steps": steps, "guidance_scale": guidance, "mode": mode, "gpu_gb": gpu_gb or None, "on_step": bar.preview}
         with host.training():
-            _, chosen = choose_generator(generator)
-            video = chosen.generate(reference.reference, plan, head_model=reference.head_model, seed=seed, progress=host.progress_bar())
+            _, chosen, notices = choose_generator(generator, device=str(host.model_device()), **options)
+            video = chosen.generate(reference.reference, plan, head_model=reference.head_model, seed=seed, progress=bar)
+        for notice in notices:
+            host.tell(cls.hidden.unique_id, notice)
         images = host.image_from_arrays(video.frames)
         views, frames = video.frames.shape[:2]
         first_frames = images[:: max(1, views // PREVIEW_VIEWS) * frames]

@@ -89,6 +89,7 @@ class ConditionExpressions(io.ComfyNode):
                 io.Boolean.Input(
                     "motion",
                     default=False,
+                    optional=True,
                     tooltip="Join the frames by motion, as the mmvdm generator wants them. `frames` is then 1 + 4k, such as 21 or 49.",
                 ),
             ],

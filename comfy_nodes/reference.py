@@ -78,7 +78,7 @@ class LoadReference(io.ComfyNode):
                 head_model=head_model,
                 face=face or None,
                 source_sha256=_digest(rgb),
-                progress=host.progress_bar(),
+                progress=host.ProgressBar(),
             )
         for line in (*reference.notices, *reference.warnings):
             host.tell(cls.hidden.unique_id, line)

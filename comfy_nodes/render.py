@@ -90,7 +90,7 @@ class RenderAvatar(io.ComfyNode):
         angles = azimuth + turn * np.arange(len(acted)) / len(acted)
         cameras = [_camera(avatar.avatar.rig, angle, elevation, distance, fov, width, height) for angle in angles]
         pictures = render_performance(
-            avatar.avatar, acted, cameras, background=_color(background), device=host.render_device(), progress=host.progress_bar()
+            avatar.avatar, acted, cameras, background=_color(background), device=host.render_device(), progress=host.ProgressBar()
         )
         images = np.zeros((len(acted), height, width, 3), np.float32)
         alphas = np.zeros((len(acted), height, width), np.float32)
@@ -132,7 +132,7 @@ class AnimateAvatar(io.ComfyNode):
         if first_frame + frames > len(performance):
             raise InputError(f"`first_frame` + `frames` must be at most the performance's {len(performance)}, got {first_frame + frames}.")
         acted = retarget(performance, avatar.avatar.rig).select(slice(first_frame, first_frame + frames))
-        return io.NodeOutput(_splat_batch(avatar.avatar, acted, host.progress_bar()))
+        return io.NodeOutput(_splat_batch(avatar.avatar, acted, host.ProgressBar()))
 
 
 def _camera(rig: HeadModel, azimuth: float, elevation: float, distance: float, fov: float, width: int, height: int) -> Camera:

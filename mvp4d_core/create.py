@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,13 @@ import torch
 from . import __version__
 from .avatar import GaussianAvatar, load_avatar, save_avatar
 from .avatar.file_space import write_posed_ply
-from .conditioning import fitting_frames, fitting_motion, plan_views
+from .conditioning import DEFAULT_VIEWS, PRESETS, fitting_frames, fitting_motion, plan_views
 from .diffusion.blocks import remove_blocks
 from .diffusion.generator import NANO, MMVDMGenerator, nano_folder, weights_digest, weights_folder
 from .distill import DistillConfig, distill_avatar
 from .errors import FormatError, InputError
 from .evaluation.avatar import evaluate_heldout, evaluate_reference
-from .evaluation.report import best_generator, load_report
+from .evaluation.report import EVALUATION, best_generator, load_report
 from .generate import MultiViewGenerator, ProxyGenerator, load_multiview, save_multiview
 from .io.atomic import atomic_text, remove_temporaries
 from .io.folders import make_folder
@@ -34,7 +35,6 @@ from .tracking.reference import Reference
 
 GENERATORS = ("proxy", "mmvdm")
 FITTING_FRAMES, MOTION_FRAMES = 21, 49  # frames a view, when none are asked for
-EVALUATION = "evaluation.json"  # beside a pipeline's weights: the held-out figures that `auto` reads
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class CreateSettings:
         quality: `draft`, `standard` or `high`, see `DistillConfig.preset`.
         generator: `auto`, `proxy` or `mmvdm`.
         weights: of the mmvdm: `nano`, or the folder of a pipeline.
+        mode: of the mmvdm: `rollout` or `stochastic`, see `plan_blocks`.
+        gpu_gb: of the mmvdm: memory (2^30 bytes) to fit it into; None holds the whole model on the device.
         seed: decides everything random.
         face: which face of the photo, 1 being the largest; None takes the largest, with a notice.
         rig: `open-head` or the path of a head's .safetensors.
@@ -64,6 +66,8 @@ class CreateSettings:
     quality: str = "draft"
     generator: str = "auto"
     weights: str = NANO
+    mode: str = "rollout"
+    gpu_gb: float | None = None
     seed: int = 0
     face: int | None = None
     rig: str = OPEN_HEAD
@@ -78,6 +82,8 @@ class CreateSettings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise InputError(f"`{name}` of an avatar must be {low} to {high}, got {value}.")
+        if self.preset not in PRESETS:
+            raise InputError(f"`preset` of an avatar must be one of {', '.join(map(str, PRESETS))}, got {self.preset}.")
 
     def distill_config(self) -> DistillConfig:
         """The fit these settings ask for."""
@@ -85,28 +91,45 @@ class CreateSettings:
         return replace(DistillConfig.preset(self.quality), seed=self.seed, **overrides)
 
 
-def choose_generator(name: str, *, weights: str = NANO, device: str = "cpu") -> tuple[str, MultiViewGenerator]:
+def choose_generator(
+    name: str, *, weights: str = NANO, device: str = "cpu", **options: Any
+) -> tuple[str, MultiViewGenerator, tuple[str, ...]]:
     """The generator called `name`; `auto` takes the best that is present, by the held-out figures that lie beside the weights.
+
+    Args:
+        weights, device, options: of `MMVDMGenerator`.
+
+    Returns:
+        Its name, itself, and notices.
 
     Raises:
         InputError: an unknown one.
-        MissingAssetError: `mmvdm` without its weights.
+        MissingAssetError: `mmvdm` without its weights, or `auto` with a folder of weights that is not there.
     """
-    chosen = best_present(weights) if name == "auto" else name
+    chosen, notices = best_present(weights) if name == "auto" else (name, ())
     if chosen not in GENERATORS:
         raise InputError(f"`generator` must be auto or one of {', '.join(GENERATORS)}, got `{name}`.")
     if chosen == "proxy":
-        return chosen, ProxyGenerator()
+        return chosen, ProxyGenerator(), notices
     weights_folder(weights)
-    return chosen, MMVDMGenerator(weights, device=device, dtype=torch.bfloat16)
+    return chosen, MMVDMGenerator(weights, device=device, dtype=torch.bfloat16, **options), notices
 
 
-def best_present(weights: str = NANO) -> str:
-    """`mmvdm` where the weights are there with figures that beat the proxy's (see `best_generator`), else `proxy`."""
-    folder = nano_folder() if weights == NANO else Path(weights)
+def best_present(weights: str = NANO) -> tuple[str, tuple[str, ...]]:
+    """`mmvdm` where the weights are there with figures that beat the proxy's (see `best_generator`), else `proxy`; and notices.
+
+    Raises:
+        MissingAssetError: the folder of weights is not there; an absent bundled model is none.
+        FormatError: the figures are damaged.
+    """
+    if weights == NANO and not nano_folder().is_dir():
+        return "proxy", ()
+    folder = weights_folder(weights)
     if not (folder / EVALUATION).is_file():
-        return "proxy"
-    return {NANO: "mmvdm"}.get(best_generator(load_report(folder / EVALUATION), ("proxy", NANO)), "proxy")
+        cure = f"Judge them with `mvp4d evaluate multiview --weights {weights} --publish`, or choose the generator mmvdm."
+        return "proxy", (f"The proxy was taken: no figures lie beside the weights in {folder}. {cure}",)
+    best = best_generator(load_report(folder / EVALUATION), ("proxy", NANO))
+    return ("mmvdm" if best == NANO else "proxy"), ()
 
 
 def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSettings, progress: Progress = silent) -> dict:
@@ -120,8 +143,16 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
     folder = Path(folder)
     config = settings.distill_config()
     check_device(settings.device)
-    generator_name, generator = choose_generator(settings.generator, weights=settings.weights, device=settings.device)
+    options = {"mode": settings.mode, "gpu_gb": settings.gpu_gb}
+    generator_name, generator, notices = choose_generator(settings.generator, weights=settings.weights, device=settings.device, **options)
     model = load_head_model(settings.rig)
+    performance = showcase_performance(model)
+    if isinstance(generator, MMVDMGenerator):
+        frames = fitting_motion(performance, model, settings.frames or MOTION_FRAMES)
+        generator.check(settings.views or DEFAULT_VIEWS[settings.preset], len(frames))
+        key = [weights_digest(weights_folder(settings.weights)), options]
+    else:
+        frames, key = fitting_frames(performance, model, settings.frames or FITTING_FRAMES), ""
     rgb, alpha = read_image(photo)
     source = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
     make_folder(folder)
@@ -133,19 +164,10 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
         "track", track_key, ["reference.safetensors", "tracking.png"], lambda: _track(folder, rgb, alpha, source, model, settings, progress)
     )
     reference = load_reference(folder / "reference.safetensors")
-    rig = reference.rig(model)
-    performance = showcase_performance(model)
-
-    weights = weights_digest(weights_folder(settings.weights)) if generator_name == "mmvdm" else ""
-    generate_key = digest(
-        track_key, generator_name, weights, settings.preset, settings.views, settings.frames, settings.size, settings.seed
-    )
+    generate_key = digest(track_key, generator_name, key, settings.preset, settings.views, settings.frames, settings.size, settings.seed)
 
     def generate() -> None:
-        moving = generator_name == "mmvdm"
-        count = settings.frames or (MOTION_FRAMES if moving else FITTING_FRAMES)
-        frames = (fitting_motion if moving else fitting_frames)(performance, model, count)
-        plan = plan_views(rig, frames, preset=settings.preset, views=settings.views, size=settings.size)
+        plan = plan_views(reference.rig(model), frames, preset=settings.preset, views=settings.views, size=settings.size)
         blocks = folder / "blocks"
         video = generator.generate(reference, plan, head_model=model, seed=settings.seed, progress=progress, folder=blocks)
         save_multiview(video, folder / "multiview", progress)
@@ -189,7 +211,7 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
         "peak_memory_gb": peak_memory_gb(),
         "splats": len(avatar),
         "generator": generator_name,
-        "notices": list(reference.notices),
+        "notices": [*notices, *reference.notices],
         "warnings": list(reference.warnings),
         "version": __version__,
     }

@@ -34,6 +34,13 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--picture-size", type=int, default=512, metavar="PX", help="side of the showcase and the turntable (512)")
     command.add_argument("--generator", default="auto", metavar="NAME", help="auto, proxy or mmvdm")
     command.add_argument("--weights", default="nano", metavar="DIR", help="of the mmvdm: nano, or the folder of a pipeline")
+    command.add_argument(
+        "--mode",
+        choices=("rollout", "stochastic"),
+        default="rollout",
+        help="of the mmvdm: rollout makes views from finished ones; stochastic makes all views at once, regrouped each step; slower",
+    )
+    command.add_argument("--gpu-gb", type=float, metavar="GB", help="of the mmvdm: memory of the graphics card to fit it into")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--face", type=int, metavar="N", help="which face, 1 being the largest")
     command.add_argument("--rig", default="open-head", metavar="HEAD", help="open-head, or a head's .safetensors")

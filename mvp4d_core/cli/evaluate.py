@@ -4,6 +4,8 @@
 import argparse
 from pathlib import Path
 
+from ..errors import InputError
+from ..evaluation.report import EVALUATION
 from .terminal import Bars, answer, say
 
 
@@ -26,22 +28,39 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--weights", default="nano", metavar="DIR", help="nano, or the folder of another pipeline")
     command.add_argument("--steps", type=int, default=8, help="of the model's sampling (8)")
     command.add_argument("--guidance", dest="guidance_scale", type=float, default=2.0, help="scale of classifier-free guidance (2)")
+    command.add_argument("--mode", choices=("rollout", "stochastic"), default="rollout", help="how the model makes a grid (rollout)")
+    command.add_argument("--gpu-gb", type=float, metavar="GB", help="memory of the graphics card to fit the model into")
     command.add_argument("--device", default="cpu", help="cpu or cuda")
+    command.add_argument(
+        "--publish", action="store_true", help=f"also put the report beside the weights, as {EVALUATION}, for `create --generator auto`"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Evaluates and answers with the report."""
+    """Evaluates and answers with the report.
+
+    Raises:
+        InputError: `--publish` without the generators that are chosen between.
+        MissingAssetError: no weights to judge.
+    """
+    from ..diffusion.generator import weights_folder
     from ..evaluation.multiview import GENERATORS, SHEET, MultiviewSettings, evaluate_multiview
+    from ..io.atomic import atomic_json
     from ..rig import load_head_model
 
-    names = ("identities", "ablated", "views", "frames", "preset", "size", "weights", "steps", "guidance_scale", "device")
+    names = ("identities", "ablated", "views", "frames", "preset", "size", "weights", "steps", "guidance_scale", "mode", "gpu_gb", "device")
     chosen = tuple(name.strip() for name in arguments.generators.split(",")) if arguments.generators else GENERATORS
     settings = MultiviewSettings(generators=chosen, **{name: getattr(arguments, name) for name in names})
+    if arguments.publish and not {"nano", "proxy"} <= set(chosen):
+        raise InputError(f"`--publish` needs the figures of nano and of proxy, got {', '.join(chosen)}. Name both in --generators.")
+    published = weights_folder(arguments.weights) / EVALUATION if arguments.publish else None
     bars = Bars()
     try:
         report = evaluate_multiview(arguments.output, settings, head_model=load_head_model(), progress=bars)
     finally:
         bars.close()
+    if published:
+        atomic_json(published, report)
     for note in report["notes"]:
         say(f"mvp4d: {note}")
     say(f"mvp4d: {arguments.output / SHEET} shows them side by side.")

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a generator is asked for: views, frames, crops, and the maps that tell a video model so."""
+"""What a generator is asked for: views, frames, crops, and the maps that tell a video model so.
+
+Maps need torch and numba, which are loaded when one of their functions is first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from .expressions import fitting_frames, fitting_motion, range_of_motion
-from .map_pictures import picture_maps
-from .maps import MAP_COUNT, MAP_SLICES, condition_maps, latent_frame_count, reference_maps
 from .reference_crop import judged_pixels, reference_camera, resample_photo
 from .view_plan import DEFAULT_VIEWS, PRESETS, ViewPlan, frame_camera, head_centre, load_plan, plan_views, save_plan
+
+if TYPE_CHECKING:
+    from .map_pictures import picture_maps
+    from .maps import MAP_COUNT, MAP_SLICES, condition_maps, latent_frame_count, reference_maps
 
 __all__ = [
     "DEFAULT_VIEWS",
@@ -29,3 +36,15 @@ __all__ = [
     "resample_photo",
     "save_plan",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "picture_maps":
+        from .map_pictures import picture_maps
+
+        return picture_maps
+    if name in ("MAP_COUNT", "MAP_SLICES", "condition_maps", "latent_frame_count", "reference_maps"):
+        from . import maps
+
+        return getattr(maps, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conditioning maps drawn by torch on any device, the twin of kernels_maps.py.
+"""The conditioning maps drawn by torch, for CUDA, the twin of kernels_maps.py.
 
 A z-buffer without a loop over faces: all pairs of a face and a pixel centre in its box are listed, those inside the face compete for
 the pixel by one atomic minimum of (depth, face), and the winners are shaded. Coverage is decided in the same integers as on the CPU.

@@ -23,7 +23,7 @@ Rays go through the centres (+0.5) of the latent pixels and cover the whole pict
 What is whose: the channels up to `outcrop`, their order, the seven frequencies without a factor pi, the division by the largest entry, the
 unit 0.0104 m, and the raster of twice the latent size with area averaging are CAP4D's; that MVP4D uses them, with one static camera and one
 crop a view, is read off its figures. CAP4D's rays go through integer pixel coordinates; ours through pixel centres, like every camera here.
-MVP4D has sub-frame motion maps, but what is in them is not published: their definition here, their units and their place after the masks
+MVP4D has sub-frame motion maps, but what is in them is not known to us: their definition here, their units and their place after the masks
 are this project's own. So is what `expression` shows beyond expressions, jaw and gaze: CAP4D's head has its jaw in the expressions.
 """
 
@@ -32,7 +32,8 @@ import torch
 
 from ..cameras import Camera
 from ..differentiable.skinning import skin_frames
-from ..errors import InputError, MissingAssetError
+from ..errors import InputError
+from ..render.device import torch_device
 from ..render.jit import team
 from ..rig import HeadModel, Parameters, Performance, rest_parameters, single_frame
 from . import device_maps
@@ -82,14 +83,15 @@ def condition_maps(
         reference_camera: the photo's; rays are given in its axes.
         latent_size: (h, w), pixels / 8.
         inside: (V, H, W), the pixels of each view that lie inside its original picture; None for all.
-        device: where the maps are drawn and returned: numba on `cpu`, torch elsewhere.
+        device: where the maps are drawn and returned: numba on `cpu`, torch on `cuda`.
         threads: of the CPU; all usable cores by default.
 
     Returns:
         (V, L, 59, h, w) float32, L = 1 + k.
 
     Raises:
-        InputError: a frame count other than 1 + 4k, a rig of another head, a performance for another rig, a head that reaches a camera.
+        InputError: a frame count other than 1 + 4k, a rig of another head, a performance for another rig, a head that reaches a camera,
+            a device that is neither the CPU nor CUDA.
         MissingAssetError: a CUDA device that is not there.
     """
     height, width = _checked_size(latent_size)
@@ -97,7 +99,7 @@ def condition_maps(
     _check_rig(head_model, rig, performance)
     if not cameras:
         raise InputError("Conditioning maps must have at least 1 camera, got none.")
-    device = _checked_device(device)
+    device = torch_device(device)
     frames, deformation = _posed_head(rig, performance, device)
     _check_distance(frames, cameras)
     shape = (len(cameras), latents, MAP_COUNT, height, width)
@@ -201,16 +203,6 @@ def _checked_size(latent_size: tuple[int, int]) -> tuple[int, int]:
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         raise InputError(f"`latent_size` must be 1 to {MAX_SIDE} a side, got {height} x {width}; it is the picture's size / 8.")
     return height, width
-
-
-def _checked_device(name: str | torch.device) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"`device` must be cpu, cuda or cuda:N, got `{name}`.") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise MissingAssetError(f"There is no device {device}, torch sees {torch.cuda.device_count()} on this machine; use cpu.")
-    return device
 
 
 def _check_rig(head_model: HeadModel, rig: HeadModel, performance: Performance) -> None:

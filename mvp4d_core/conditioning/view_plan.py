@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """V static cameras times F performance frames, one square crop a view.
 
-The camera ranges of the presets are this project's own choice; the method's authors name 120 and 360 degree settings without
-publishing theirs.
+The camera ranges of the presets are this project's own choice; the method's authors name 120 and 360 degree settings, whose ranges are
+not known to us.
 """
 
 import json

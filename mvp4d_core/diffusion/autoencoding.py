@@ -2,7 +2,7 @@
 """Pictures to latents and back through CogVideoX's frozen causal video autoencoder.
 
 F = 1 + 4k frames are 1 + k latent frames: the first holds one frame, each later one the next four. Encoding takes the posterior's mode, and
-every video goes through alone, so a latent depends on its own video and nothing else.
+no video sees another, so a latent depends on its own video and nothing else.
 
 The autoencoder works through a video in runs of 8 frames (2 latent frames), the first run longer. Convolutions are causal across runs, but
 group norms average over the frames of a run: the first latent of a still video is that of the still, that of a moving one is close to it.
@@ -30,8 +30,31 @@ def latent_size(vae: AutoencoderKLCogVideoX) -> int:
     return 2 ** (len(vae.config["block_out_channels"]) - 1)
 
 
+def scaled_latents(vae: AutoencoderKLCogVideoX, latents: Tensor) -> Tensor:
+    """Raw latents (..., C, h, w) as the transformer takes them: minus the config's `latents_mean`, over `latents_std`, times
+    `scaling_factor`. CogVideoX-2B's config has the factor alone."""
+    mean, deviation = _moments(vae, latents)
+    return (latents - mean) / deviation * vae.config["scaling_factor"]
+
+
+def raw_latents(vae: AutoencoderKLCogVideoX, latents: Tensor) -> Tensor:
+    """The inverse of `scaled_latents`."""
+    mean, deviation = _moments(vae, latents)
+    return latents / vae.config["scaling_factor"] * deviation + mean
+
+
+def _moments(vae: AutoencoderKLCogVideoX, like: Tensor) -> tuple[Tensor, Tensor]:
+    """`latents_mean` and `latents_std` as (C, 1, 1), 0 and 1 where the config has none."""
+    channels = vae.config["latent_channels"]
+    given = (vae.config.get("latents_mean") or [0.0] * channels, vae.config.get("latents_std") or [1.0] * channels)
+    mean, deviation = (torch.tensor(values, device=like.device, dtype=like.dtype).reshape(-1, 1, 1) for values in given)
+    return mean, deviation
+
+
 @torch.no_grad()
-def encode_videos(vae: AutoencoderKLCogVideoX, videos: Tensor, *, device: torch.device | None = None, tile: int | None = None) -> Tensor:
+def encode_videos(
+    vae: AutoencoderKLCogVideoX, videos: Tensor, *, device: torch.device | None = None, tile: int | None = None, together: int = 1
+) -> Tensor:
     """Videos to scaled latents.
 
     Args:
@@ -39,6 +62,7 @@ def encode_videos(vae: AutoencoderKLCogVideoX, videos: Tensor, *, device: torch.
         videos: (V, F, H, W, 3) floats in 0..1, F = 1 + 4k, H and W multiples of 8.
         device: where the autoencoder runs when that is not where its weights lie (offloading).
         tile: pixels a side of the tiles that larger pictures are cut into, a multiple of 32; None for none.
+        together: videos that go through at a time; their latents are those of each alone, but for rounding.
 
     Returns:
         (V, 1 + k, C, H/8, W/8) float32 on the device of `videos`.
@@ -49,11 +73,11 @@ def encode_videos(vae: AutoencoderKLCogVideoX, videos: Tensor, *, device: torch.
     _check_videos(videos, latent_size(vae))
     latents = []
     with _tiling(vae, tile):
-        for video in videos:
-            pixels = video.to(device or vae.device, vae.dtype).permute(3, 0, 1, 2)[None] * 2 - 1
-            mode = vae.encode(pixels, return_dict=False)[0].mode()[0].transpose(0, 1)
-            latents.append((mode.float() * vae.config["scaling_factor"]).to(videos.device))
-    return torch.stack(latents)
+        for some in videos.split(together):
+            pixels = some.to(device or vae.device, vae.dtype).permute(0, 4, 1, 2, 3) * 2 - 1
+            mode = vae.encode(pixels, return_dict=False)[0].mode().transpose(1, 2)
+            latents.append(scaled_latents(vae, mode.float()).to(videos.device))
+    return torch.cat(latents)
 
 
 @torch.no_grad()
@@ -76,8 +100,8 @@ def decode_videos(vae: AutoencoderKLCogVideoX, latents: Tensor, *, device: torch
     with _tiling(vae, tile):
         for view in latents:
             odd = view if len(view) % 2 else torch.cat([view, view[-1:]])
-            scaled = odd.to(device or vae.device, torch.float32).transpose(0, 1)[None] / vae.config["scaling_factor"]
-            pixels = vae.decode(scaled.to(vae.dtype), return_dict=False)[0][0, :, :frames]
+            raw = raw_latents(vae, odd.to(device or vae.device, torch.float32)).transpose(0, 1)[None]
+            pixels = vae.decode(raw.to(vae.dtype), return_dict=False)[0][0, :, :frames]
             videos.append((pixels.permute(1, 2, 3, 0).float() / 2 + 0.5).clamp(0, 1).to(latents.device))
     return torch.stack(videos)
 

@@ -9,8 +9,9 @@ import torch
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingAssetError
+from ..errors import InputError
 from ..progress import Progress, silent
+from ..render.device import torch_device
 from .transformer import MVP4DTransformer3DModel
 
 ROUNDS = 7
@@ -47,7 +48,7 @@ def bench_transformer(
     """
     if layers < 1 or heads < 1 or side < 2 or side % 2:
         raise InputError(f"`layers` and `heads` must be positive and `side` positive and even, got {layers}, {heads} and {side}.")
-    where = _device(device)
+    where = torch_device(device)
     progress(STAGE, 0, ROUNDS + 2)
     error = parity_error(where)
     progress(STAGE, 1, ROUNDS + 2)
@@ -158,15 +159,3 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"`device` must be cpu, cuda or cuda:N, got `{name}`.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise MissingAssetError(f"There is no device {name}, this machine has {torch.cuda.device_count()} of CUDA. Use cpu.")
-    return device

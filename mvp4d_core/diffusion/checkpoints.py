@@ -38,7 +38,9 @@ MAPS = "patch_embed.map_proj.weight"
 TEXT = "patch_embed.text_proj."
 JSON_LIMITS = Limits(file_bytes=MIB)
 MOST = 1 << 16  # of any whole number in a config.json
+MOST_CHANNELS = 256  # of latents
 SHOWN = 3  # names that a message repeats
+TRANSFORMERS, VAES = ("MVP4DTransformer3DModel", "CogVideoXTransformer3DModel"), ("AutoencoderKLCogVideoX",)  # classes in a config.json
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TO_SAFETENSORS = "Load it with diffusers where you trust it and save it with `save_pretrained(FOLDER, safe_serialization=True)`."
 OWN = "Give the weights of this model, whole."
@@ -56,7 +58,7 @@ def load_transformer(
     Args:
         path: a folder with `config.json` and weights, a pipeline's folder with such a folder `transformer`, or a safetensors file. A file
             without a `config.json` beside it is taken for CogVideoX-2B's; its sizes are those of its tensors.
-        device: where the weights go.
+        device: where the weights go; `meta` leaves them unread, so that all but their values is checked.
         dtype: what they become.
         drop_text: leave out the parts that only text tokens use. Without text the outputs are the same.
 
@@ -93,12 +95,26 @@ def load_vae(
     """
     path, files = _find(Path(path), "vae")
     weights = _read_headers(path, files)
-    config = _read_config(path, files[0].parent / CONFIG, AutoencoderKLCogVideoX, ("AutoencoderKLCogVideoX",))
+    config = _read_config(path, files[0].parent / CONFIG, AutoencoderKLCogVideoX, VAES)
     if config["layers_per_block"] * len(config["block_out_channels"]) > len(weights.shapes):
         raise FormatError(f"{path} lacks weights: {CONFIG} describes more layers than its {len(weights.shapes)} tensors can be. {WHOLE}")
     model = _on_meta(path, AutoencoderKLCogVideoX, config)
     _check_shapes(path, model, weights.shapes)
     return _filled(model, _read(weights, _plain_parts(weights), torch.device(device), dtype))
+
+
+def read_settings(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of a pipeline folder's transformer and of its autoencoder. Weights are not looked for.
+
+    Raises:
+        FormatError: another model's, or damaged.
+        MissingAssetError: a part has no `config.json`.
+    """
+    transformer, vae = Path(path) / "transformer", Path(path) / "vae"
+    return (
+        _read_config(transformer, transformer / CONFIG, MVP4DTransformer3DModel, TRANSFORMERS),
+        _read_config(vae, vae / CONFIG, AutoencoderKLCogVideoX, VAES),
+    )
 
 
 def without_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -229,6 +245,8 @@ def _original_parts(weights: _Weights) -> dict[str, _Part]:
 
 def _read(weights: _Weights, parts: dict[str, _Part], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """The tensors of the model; copies, so that the file may be written again while they are in use."""
+    if device.type == "meta":
+        return {name: torch.zeros(part.shape, device=device, dtype=dtype) for name, part in parts.items()}
     state = {}
     for file in sorted(set(weights.files.values())):
         with _opened(file) as opened:
@@ -261,12 +279,23 @@ def _read_config(path: Path, file: Path, model: type, classes: tuple[str, ...]) 
     config = {key: parameter.default for key, parameter in parameters.items() if parameter.default is not parameter.empty}
     for key, value in found.items():
         if key in config:
-            if not (_fits(value, config[key]) or (key == "text_embed_dim" and value is None)):
+            if not (_fits(value, config[key]) or (key == "text_embed_dim" and value is None) or _is_moment(key, value)):
                 raise FormatError(f"{file} has {key[:60]} = {str(value)[:60]!r}, which is not a value like {config[key]!r}. {WHOLE}")
             config[key] = value
         elif value and not key.startswith("_"):
             raise FormatError(f"{path} is another model: {CONFIG} has {key[:60]} = {str(value)[:40]!r}, which this one lacks. {STOCK}")
+    for key in ("latents_mean", "latents_std"):
+        if config.get(key) and len(config[key]) != config["latent_channels"]:
+            raise FormatError(f"{file} has {len(config[key])} numbers of {key} for {config['latent_channels']} latent channels. {WHOLE}")
     return config
+
+
+def _is_moment(key: str, value: object) -> bool:
+    """Whether it is the mean or the deviation of an autoencoder's latents, a number a channel."""
+    if key not in ("latents_mean", "latents_std") or not isinstance(value, list) or not 0 < len(value) <= MOST_CHANNELS:
+        return False
+    lowest = -MOST if key == "latents_mean" else 1e-6
+    return all(isinstance(item, int | float) and not isinstance(item, bool) and lowest <= item <= MOST for item in value)
 
 
 def _fits(value: object, default: object) -> bool:
@@ -291,7 +320,7 @@ def _transformer_config(path: Path, shapes: dict[str, Shape], file: Path) -> dic
             raise FormatError(f"{path} is another model: CogVideoX-5B by its size. {STOCK}")
         said: dict[str, Any] = {}
     else:
-        said = _read_config(path, file, MVP4DTransformer3DModel, ("MVP4DTransformer3DModel", "CogVideoXTransformer3DModel"))
+        said = _read_config(path, file, MVP4DTransformer3DModel, TRANSFORMERS)
         for key, value in found.items():
             if said[key] != value:
                 raise FormatError(f"{path} contradicts itself: {CONFIG} says {key} = {said[key]!r}, its tensors say {value!r}. {WHOLE}")

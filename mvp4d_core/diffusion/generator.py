@@ -21,13 +21,14 @@ from ..conditioning.maps import MAP_COUNT
 from ..errors import FormatError, InputError, MissingAssetError
 from ..generate.multiview import MultiViewVideo
 from ..progress import Progress, silent, steps
+from ..render.device import torch_device
 from ..render.mesh import rasterize_mesh
 from ..rig import HeadModel, head_model_digest, personalize, skin
 from ..tracking.reference import Reference
 from .blocks import BlockStore, digest_of, files_digest
 from .cutout import cut_out
 from .memory import MemoryPlan, ModelConfig, apply_plan, choose_plan
-from .pipeline import MVP4DPipeline
+from .pipeline import MVP4DPipeline, OnStep, no_preview
 from .rollout import TEMPORAL, Block, plan_blocks
 from .sampling import SPATIAL, Sampling, Scene, sample_grid
 from .schedule import Solver
@@ -55,6 +56,8 @@ class MMVDMGenerator:
         dtype: of weights and activations.
         gpu_gb: memory (2^30 bytes) to fit into; `choose_plan` then decides offloading, tiles, dtype and block sizes. None takes those
             above, and holds the whole model on the device.
+        on_step: called after each solver step with its index within its block and a rough picture (V, L, h, w, 3) in 0..1 of that block's
+            views, an eighth of the model's size.
     """
 
     weights: str | Path = NANO
@@ -71,11 +74,22 @@ class MMVDMGenerator:
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     gpu_gb: float | None = None
+    on_step: OnStep = no_preview
 
     def __post_init__(self) -> None:
         memory = self._plain_memory()
         self._sampling(0, memory)
         plan_blocks(1, 1, **self._rollout(memory))
+
+    def check(self, views: int, frames: int) -> None:
+        """Raises what `generate` will for a plan of that many views and frames, its cameras and the values of the weights aside.
+
+        Settings and headers are read alone, so it takes a moment.
+        """
+        torch_device(self.device)
+        weights = weights_folder(self.weights)
+        picture_size(MVP4DPipeline.from_folder(weights, device="meta"), weights)
+        plan_blocks(views, frames, **self._rollout(self._memory(views, frames, weights)))
 
     def generate(
         self,
@@ -100,15 +114,15 @@ class MMVDMGenerator:
         """
         rig = reference.rig(head_model)
         _check_plan(plan, rig)
-        _check_device(self.device)
+        torch_device(self.device)
         weights = weights_folder(self.weights)
-        memory = self._memory(plan, weights)
+        memory = self._memory(len(plan.cameras), len(plan.performance), weights)
         blocks = self._blocks(plan, rig, memory)
         pipeline = apply_plan(MVP4DPipeline.from_folder(weights, dtype=memory.dtype), memory, self.device)
         size = picture_size(pipeline, weights)
         scene, sampling, digest = make_scene(reference, plan, head_model, size), self._sampling(seed, memory), weights_digest(weights)
         store = BlockStore(Path(folder), self._run_key(scene, blocks, sampling, memory, digest)) if folder else None
-        grid = sample_grid(pipeline, scene, blocks, sampling, store=store, progress=progress)
+        grid = sample_grid(pipeline, scene, blocks, sampling, store=store, progress=progress, on_step=self._previews(pipeline))
         frames, alphas = finish(grid, scene.rig, plan, progress)
         provenance = {
             "generator": "mmvdm",
@@ -130,13 +144,17 @@ class MMVDMGenerator:
     def _plain_memory(self) -> MemoryPlan:
         return MemoryPlan(view_block=self.view_block, frame_block=self.frame_block, dtype=self.dtype)
 
-    def _memory(self, plan: ViewPlan, weights: Path) -> MemoryPlan:
+    def _previews(self, pipeline: MVP4DPipeline) -> OnStep:
+        """`on_step` as the sampling calls it, with latents."""
+        return no_preview if self.on_step is no_preview else lambda step, latents: self.on_step(step, pipeline.preview(latents))
+
+    def _memory(self, views: int, frames: int, weights: Path) -> MemoryPlan:
         """How the model and its blocks fit the device."""
         if self.gpu_gb is None:
             return self._plain_memory()
         config = ModelConfig.from_folder(weights)
         size = config.pipeline.transformer.config.sample_width * SPATIAL
-        return choose_plan(config, self.gpu_gb, len(plan.cameras), len(plan.performance), size, guidance_scale=self.guidance_scale)
+        return choose_plan(config, self.gpu_gb, views, frames, size, guidance_scale=self.guidance_scale)
 
     def _sampling(self, seed: int, memory: MemoryPlan) -> Sampling:
         view_block = self._rollout(memory)["view_block"]
@@ -264,14 +282,3 @@ def _check_plan(plan: ViewPlan, rig: HeadModel) -> None:
     performance = plan.performance
     if performance.expression_names != rig.expression_names or performance.joint_names != rig.joint_names:
         raise InputError(f"The plan's performance is not for the head `{rig.name}`; retarget it first.")
-
-
-def _check_device(name: str) -> None:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"`device` must be cpu, cuda or cuda:N, got `{name}`.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise MissingAssetError(f"There is no device {name}, this machine has {torch.cuda.device_count()}. Use cpu, or see `mvp4d doctor`.")

@@ -10,7 +10,6 @@ a tenth of the card.
 The plans' sizes and the order in which they are tried are this project's own choice.
 """
 
-import json
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..errors import FormatError, InputError, MissingAssetError
+from ..errors import FormatError, InputError
+from .checkpoints import read_settings
 from .pipeline import MVP4DPipeline
 from .rollout import latent_frames, whole_clip
 from .schedule import base_scheduler
@@ -35,7 +35,6 @@ from .transformer import MVP4DTransformer3DModel
 Offload = Literal["none", "model", "sequential"]
 OFFLOADS: tuple[Offload, ...] = ("none", "model", "sequential")
 PHASES = ("encode", "sample", "decode")
-CARDS = (8, 12, 16, 24, 48)  # GB (2^30 bytes) of the cards that plans are made for
 USABLE = 0.9  # of a card, beside context, gaps and caches
 TILE = 256  # pixels a side of the autoencoder's tiles
 VIEW_BLOCKS, FRAME_BLOCKS = (8, 6, 4, 3, 2, 1), (49, 25, 13, 5, 1)
@@ -51,13 +50,8 @@ class ModelConfig:
 
     @classmethod
     def from_folder(cls, path: str | Path) -> "ModelConfig":
-        """The settings of a pipeline folder, whose weights are not read.
-
-        Raises:
-            MissingAssetError: a part's config.json is missing.
-            FormatError: it is damaged.
-        """
-        return cls(*(_read_config(Path(path) / part / "config.json") for part in ("transformer", "vae")))
+        """The settings of a pipeline folder; see `read_settings`."""
+        return cls(*read_settings(path))
 
     @cached_property
     def pipeline(self) -> MVP4DPipeline:
@@ -143,10 +137,10 @@ def choose_plan(
     dtype: torch.dtype = torch.bfloat16,
     guidance_scale: float = 2.0,
 ) -> MemoryPlan:
-    """The plan that fits a card of `gpu_gb` (2^30 bytes; `CARDS` are common).
+    """The plan that fits a card of `gpu_gb` (2^30 bytes).
 
-    As much of the grid as possible is sampled jointly, up to 8 views and 49 frames, because that is what holds views together; time is
-    given away first: tiles, then offloading of whole models, then of layers.
+    As much of the grid as possible is sampled jointly, up to 8 views and the 49 frames or fewer of the model's training (`sample_frames`),
+    because that is what holds views together; time is given away first: tiles, then offloading of whole models, then of layers.
 
     Raises:
         InputError: nothing fits; or as `estimate_memory`.
@@ -157,7 +151,7 @@ def choose_plan(
     def fits(plan: MemoryPlan) -> bool:
         return all(sum(parts.values()) <= limit for _, parts in _phases(config, views, frames, size, plan, guidance_scale))
 
-    for view_block, frame_block in _blocks(views, frames):
+    for view_block, frame_block in _blocks(views, frames, config.pipeline.transformer.config.sample_frames):
         for offload, tile in product(OFFLOADS, (None, TILE) if size > TILE else (None,)):
             plan = MemoryPlan(offload, tile, view_block, frame_block, dtype=dtype)
             if fits(plan):
@@ -207,17 +201,21 @@ def _phases(
     block = min(views, plan.view_block), min(whole_clip(frames), plan.frame_block)
     again = block[0] < views or block[1] < frames  # later blocks encode finished frames
     weights = _resident_weights(config, plan)
-    yield "sample", {
-        "weights": weights["sample"],
-        "activations": _sampling(config, *block, size, plan.dtype, guidance_scale, plan.batch_guidance),
-    }
+    yield (
+        "sample",
+        {
+            "weights": weights["sample"],
+            "activations": _sampling(config, *block, size, plan.dtype, guidance_scale, plan.batch_guidance),
+        },
+    )
     yield "encode", {"weights": weights["encode"], "activations": _encoding(config, block[1] if again else 1, size, plan.tile, plan.dtype)}
     yield "decode", {"weights": weights["decode"], "activations": _decoding(config, block[1], size, plan.tile, plan.dtype)}
 
 
-def _blocks(views: int, frames: int) -> Iterator[tuple[int, int]]:
-    """(view_block, frame_block) to try, most latent frames first, more views before more frames."""
-    sizes = {(min(views, v), min(whole_clip(frames), f)) for v in VIEW_BLOCKS for f in FRAME_BLOCKS if f > 1 or frames == 1}
+def _blocks(views: int, frames: int, trained: int) -> Iterator[tuple[int, int]]:
+    """(view_block, frame_block) to try, most latent frames first, more views before more frames; no longer than `trained`, or the least."""
+    lengths = [1] if frames == 1 else [f for f in FRAME_BLOCKS if 5 <= f <= max(trained, 5)]
+    sizes = {(min(views, v), min(whole_clip(frames), f)) for v in VIEW_BLOCKS for f in lengths}
     yield from sorted(sizes, key=lambda block: (-block[0] * latent_frames(block[1]), -block[0]))
 
 
@@ -236,18 +234,6 @@ def _assemble(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> MVP4DPi
     with torch.device("cpu"):
         scheduler: CogVideoXDDIMScheduler = base_scheduler()
     return MVP4DPipeline(parts[0].eval(), parts[1].eval(), scheduler)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingAssetError(f"{path} is missing. Give the folder of a pipeline in diffusers' layout.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not a model's settings ({error}).") from None
-    if not isinstance(config, dict):
-        raise FormatError(f"{path} is not a model's settings, but a {type(config).__name__}.")
-    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 def _resident_weights(config: ModelConfig, plan: MemoryPlan) -> dict[str, int]:

@@ -2,7 +2,7 @@
 """The MMVDM's pipeline, in diffusers' manner: a photo's latents and maps in, the latents of one clip of V views out.
 
 `__call__` makes what the model takes at once; `rollout` makes hundreds of frames of it. The number of steps, the guidance scale and the
-solver that the paper used are not known; the defaults (20 steps of DPM-Solver++(2M), scale 2) are ours, the scale that of CAP4D.
+solver that MVP4D uses are not known to us; the defaults (20 steps of DPM-Solver++(2M), scale 2) are ours, the scale that of CAP4D.
 """
 
 import json
@@ -67,7 +67,8 @@ class MVP4DPipeline(DiffusionPipeline):
     def from_folder(cls, path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> "MVP4DPipeline":
         """Loads the parts `vae/`, `transformer/` and `scheduler/` of a folder in diffusers' layout. No code named in the folder runs.
 
-        CogVideoX-2B's own folder is such a one; its text encoder is left alone.
+        CogVideoX-2B's own folder is such a one; its text encoder is left alone. On the device `meta` no weights are read: what is wrong
+        with their names and shapes shows in a moment, NaN does not.
 
         Raises:
             MissingAssetError: a part is missing.
@@ -238,7 +239,7 @@ class MVP4DPipeline(DiffusionPipeline):
             for index, timestep in enumerate(steps(steppings.timesteps.tolist(), "sample", num_inference_steps, progress)):
                 velocity = self.predict_velocity(latents, timestep, **conditions)
                 latents, estimate = steppings.step(velocity, timestep, latents)
-                _check_prediction(latents, index, dtype)
+                check_prediction(latents, index, dtype)
                 on_step(index, overwrite_given(estimate, flags, clean))
         finally:
             self.maybe_free_model_hooks()
@@ -310,7 +311,8 @@ def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise InputError(f"`{name}` must have shape {shape} to fit `maps` and the model, got {tuple(tensor.shape)}.")
 
 
-def _check_prediction(latents: Tensor, step: int, dtype: torch.dtype) -> None:
+def check_prediction(latents: Tensor, step: int, dtype: torch.dtype) -> None:
+    """Raises MVP4DError where what the model predicted at a step is not finite."""
     if not torch.isfinite(latents).all():
         cure = "Take bfloat16 or float32, float16 overflows." if dtype == torch.float16 else "Check the weights."
         raise MVP4DError(f"The transformer's prediction of step {step + 1} is not finite ({dtype}). {cure}")

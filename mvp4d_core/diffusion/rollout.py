@@ -7,10 +7,10 @@ sampled jointly from the photo. Each group of views is extended in time, the las
 follow in groups, each given its nearest finished neighbours as whole clips.
 
 In `stochastic` mode a block holds all views of a time window, more than the model takes at once: at each solver step they are shuffled into
-groups, the velocity is predicted group by group, and one step is taken for all (CAP4D, arXiv 2412.12093, algorithm 1). Windows stay in
-order, because a latent frame that begins a clip holds one frame where all later ones hold four.
+groups, the velocity is predicted group by group, and one step is taken for all (CAP4D, arXiv 2412.12093, algorithm 1). Views alone are
+shuffled: windows of time stay in order, because a latent frame that begins a clip holds one frame where all later ones hold four.
 
-The published description of MVP4D leaves the order and the sizes open; both are this project's own.
+The order and the sizes that MVP4D uses are not known to us; both are this project's own.
 """
 
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def plan_blocks(
         frame_block: frames the model takes at once, prefix included: 1 + 4k, and 5 or more where F > 1.
         overlap: finished frames that begin a block which continues in time: 1 + 4j, less than `frame_block`.
         neighbours: finished views given to each group after the anchors; fewer where `view_block` leaves no room.
-        mode: `rollout`, or `stochastic`, whose blocks hold all views and which `shuffled_groups` divides anew at each step.
+        mode: `rollout`, or `stochastic`, whose blocks hold all views of a window; `shuffled_groups` divides those anew at each step.
         directions: (V, 3) from the head to the cameras, for nearness. View 0 is the first anchor. None takes views as evenly spaced on
             a circle.
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from ..cameras import Camera
 from ..conditioning.maps import MAP_SLICES, condition_maps, reference_maps
-from ..errors import InputError, MVP4DError
+from ..errors import InputError
 from ..generate.multiview import to_bytes
 from ..progress import Progress, silent, steps
 from ..rig import HeadModel, Parameters, Performance
 from .blocks import BlockStore, digest_of
 from .guidance import overwrite_given
-from .pipeline import MVP4DPipeline
+from .pipeline import MVP4DPipeline, OnStep, check_prediction, no_preview
 from .rollout import Block, latent_frames, shuffled_groups
 from .schedule import Solver, draw_noise, make_scheduler, snr_shift
 
@@ -114,10 +114,12 @@ def sample_grid(
     *,
     store: BlockStore | None = None,
     progress: Progress = silent,
+    on_step: OnStep = no_preview,
 ) -> np.ndarray:
     """The frames of all blocks, (V, F, S, S, 3) uint8 on white.
 
-    `progress` is told solver steps, over all blocks. Blocks that `store` has are taken from it, the others are put there.
+    `progress` is told solver steps, over all blocks. `on_step` is called after each step with its index within its block and the clean
+    latents of that block's views (V, L, C, h, w) as seen there. Blocks that `store` has are taken from it, the others are put there.
     """
     size = scene.camera.width
     grid = np.full((len(scene.cameras), len(scene.performance), size, size, 3), 255, np.uint8)
@@ -129,7 +131,8 @@ def sample_grid(
         if frames is not None:
             progress("generate", (index + 1) * sampling.steps, total)
         else:
-            frames = _sample_block(pipeline, scene, block, sampling, photo, grid, _within(progress, index * sampling.steps, total))
+            within = _within(progress, index * sampling.steps, total)
+            frames = _sample_block(pipeline, scene, block, sampling, photo, grid, within, on_step)
             if store:
                 store.save(index, frames)
         grid[rows, columns] = frames
@@ -169,6 +172,7 @@ def _sample_block(
     photo: tuple[Tensor, Tensor],
     grid: np.ndarray,
     progress: Progress,
+    on_step: OnStep,
 ) -> np.ndarray:
     """The new frames of a block, (its new views, its frames after the prefix, S, S, 3) uint8."""
     maps = condition_maps(
@@ -184,7 +188,7 @@ def _sample_block(
     conditions = _Conditions(_dropped(maps, sampling), *photo, given, given_latents)
     seed = int(digest_of([sampling.seed, block.new_views, block.start])[:15], 16)
     if len(block.views) > sampling.view_block:
-        latents = _sample_in_groups(pipeline, conditions, sampling, seed, progress)
+        latents = _sample_in_groups(pipeline, conditions, sampling, seed, progress, on_step)
     else:
         latents = pipeline(
             **conditions.of_views(np.arange(len(block.views))),
@@ -194,6 +198,7 @@ def _sample_block(
             solver=sampling.solver,
             seed=seed,
             progress=progress,
+            on_step=on_step,
         )
     made = slice(block.prefix, block.stop - block.start)
     rows = range(len(block.given_views), len(block.views))
@@ -220,7 +225,9 @@ def _given_latents(pipeline: MVP4DPipeline, grid: np.ndarray, block: Block) -> t
     return given, latents
 
 
-def _sample_in_groups(pipeline: MVP4DPipeline, conditions: _Conditions, sampling: Sampling, seed: int, progress: Progress) -> Tensor:
+def _sample_in_groups(
+    pipeline: MVP4DPipeline, conditions: _Conditions, sampling: Sampling, seed: int, progress: Progress, on_step: OnStep = no_preview
+) -> Tensor:
     """Latents (V, L, C, h, w) of more views than the model takes at once: velocities by shuffled groups, one step for all.
 
     The noise levels are those of one group, because that is what each prediction sees.
@@ -232,12 +239,15 @@ def _sample_in_groups(pipeline: MVP4DPipeline, conditions: _Conditions, sampling
     solver.set_timesteps(sampling.steps)
     guidance = {"guidance_scale": sampling.guidance_scale, "batch_guidance": sampling.batch_guidance}
     latents = overwrite_given(draw_noise(tuple(known.shape), seed), given, known)
-    for step, timestep in enumerate(steps(solver.timesteps.tolist(), "sample", sampling.steps, progress)):
-        velocity = torch.zeros_like(latents)
-        for group in shuffled_groups(len(given), sampling.view_block, seed, step):
-            velocity[group] = pipeline.predict_velocity(latents[group], timestep, **conditions.of_views(group), **guidance)
-        if not torch.isfinite(velocity).all():
-            raise MVP4DError(f"The transformer's prediction of step {step + 1} is not finite. Check the weights; take bfloat16 or float32.")
-        latents = overwrite_given(solver.step(velocity, timestep, latents).prev_sample, given, known)
-    pipeline.maybe_free_model_hooks()
+    try:
+        for step, timestep in enumerate(steps(solver.timesteps.tolist(), "sample", sampling.steps, progress)):
+            velocity = torch.zeros_like(latents)
+            for group in shuffled_groups(len(given), sampling.view_block, seed, step):
+                velocity[group] = pipeline.predict_velocity(latents[group], timestep, **conditions.of_views(group), **guidance)
+            check_prediction(velocity, step, pipeline.transformer.dtype)
+            sample, estimate = solver.step(velocity, timestep, latents)
+            latents = overwrite_given(sample, given, known)
+            on_step(step, overwrite_given(estimate, given, known))
+    finally:
+        pipeline.maybe_free_model_hooks()
     return latents

@@ -10,8 +10,8 @@ modulated by the timestep, apart for text and video tokens. Added to it:
   weights, one view and its text returns at first what CogVideoX returns, and no maps mean the same as zero maps.
 - References: clean still latents at temporal position 0 that are attended to and not returned.
 
-Where MVP4D's paper leaves a choice open, these are ours: positions shared by the views, where the maps come in, position 0 for references,
-and that text tokens may be left out.
+How MVP4D does the following is not known to us, so these choices are ours: positions shared by the views, where the maps come in,
+position 0 for references, and that text tokens may be left out.
 
 Names of weights are CogVideoX's in diffusers; `patch_embed.map_proj.weight` is the only new one. A model without text
 (`text_embed_dim=None`) lacks `patch_embed.text_proj` and the second half of each block's modulation.

@@ -59,7 +59,7 @@ class MultiviewSettings:
         generators: names of `GENERATORS`.
         weights: `nano`, or the folder of another pipeline, which then stands under that name.
         steps, guidance_scale: of the model's sampling.
-        device: of the model.
+        mode, gpu_gb, device: of the model, see `MMVDMGenerator`.
         threads: that draw the truth.
     """
 
@@ -74,6 +74,8 @@ class MultiviewSettings:
     weights: str | Path = NANO
     steps: int = 8
     guidance_scale: float = 2.0
+    mode: str = "rollout"
+    gpu_gb: float | None = None
     device: str = "cpu"
     threads: int = 2
 
@@ -120,9 +122,7 @@ def evaluate_multiview(
     check_heldout(settings.seeds)
     contestants, notes = _contestants(settings, head_model)
     make_folder(folder)
-    of_person = [
-        [c for c in contestants if index < settings.ablated or c.name not in ABLATIONS] for index in range(settings.identities)
-    ]
+    of_person = [[c for c in contestants if index < settings.ablated or c.name not in ABLATIONS] for index in range(settings.identities)]
     results: dict[str, dict[int, Sums]] = {contestant.name: {} for contestant in contestants}
     seconds, before, total = 0.0, 0, sum(map(len, of_person))
     progress("evaluate", 0, total)
@@ -163,7 +163,7 @@ def _contestants(settings: MultiviewSettings, head_model: HeadModel) -> tuple[li
         PROXY: _Contestant(PROXY, _generated(proxy), digest_of([PROXY, task])),
     }
     if weights is not None:
-        sampling = {"steps": settings.steps, "guidance_scale": settings.guidance_scale, "device": settings.device}
+        sampling = {name: getattr(settings, name) for name in ("steps", "guidance_scale", "mode", "gpu_gb", "device")}
         key = [weights_digest(weights), sampling, "bfloat16", task]
         for name in wanted:
             model = MMVDMGenerator(weights, view_block=settings.views, dtype=torch.bfloat16, **sampling, **VARIANTS[name])
@@ -233,7 +233,8 @@ def _kept(path: Path, key: str) -> Sums | None:
 
 def _report(settings: MultiviewSettings, results: dict[str, dict[int, Sums]], seconds: float, notes: list[str]) -> dict[str, Any]:
     sums = {name: add_up(of_people.values()) for name, of_people in results.items() if of_people}
-    asked = {name: getattr(settings, name) for name in ("first_seed", "views", "frames", "preset", "size", "steps", "guidance_scale")}
+    names = ("first_seed", "views", "frames", "preset", "size", "steps", "guidance_scale", "mode", "gpu_gb")
+    asked = {name: getattr(settings, name) for name in names}
     report: dict[str, Any] = {name: total.figures() for name, total in sums.items()}
     report["identities"] = settings.identities
     if "nano" in sums and any(name in sums for name in ABLATIONS):

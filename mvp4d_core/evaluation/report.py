@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import FormatError, MissingAssetError
 
 BEST_DECIBELS = 100.0  # stands for the infinite PSNR of equal pictures
+EVALUATION = "evaluation.json"  # the name of a report beside the weights it judges, where the choice of a generator looks for it
 FIGURES = ("psnr", "ssim", "unseen_psnr", "view_consistency")
 
 

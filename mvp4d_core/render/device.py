@@ -7,12 +7,12 @@ from ..errors import InputError, MissingAssetError
 from .gsplat_backend import why_unusable
 
 
-def check_device(name: str) -> None:
-    """Returns where `name` is `cpu`, or a `cuda` or `cuda:N` on which splats can be rendered.
+def torch_device(name: str | torch.device) -> torch.device:
+    """The device of that name: `cpu`, or a `cuda` or `cuda:N` that is there.
 
     Raises:
         InputError: another kind of device.
-        MissingAssetError: CUDA, that device, or gsplat on it does not work here.
+        MissingAssetError: CUDA or that device is not there.
     """
     try:
         device = torch.device(name)
@@ -20,11 +20,21 @@ def check_device(name: str) -> None:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise InputError(f"`device` must be cpu, cuda or cuda:N, got `{name}`.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise MissingAssetError(f"There is no device {name}, torch sees {torch.cuda.device_count()} here. Use cpu, or see `mvp4d doctor`.")
+    return device
+
+
+def check_device(name: str) -> None:
+    """Returns where `torch_device` does and splats can be rendered.
+
+    Raises:
+        InputError: another kind of device.
+        MissingAssetError: CUDA, that device, or gsplat on it does not work here.
+    """
+    device = torch_device(name)
     if device.type == "cpu":
         return
-    index = device.index or 0
-    if torch.cuda.is_available() and index >= torch.cuda.device_count():
-        raise MissingAssetError(f"There is no device {name}, this machine has {torch.cuda.device_count()}. Count from cuda:0.")
-    reason = why_unusable(index)
+    reason = why_unusable(device.index or 0)
     if reason is not None:
         raise MissingAssetError(f"Splats cannot be rendered on {name}: {reason}. Use --device cpu, or see `mvp4d doctor`.")

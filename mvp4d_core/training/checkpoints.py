@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run on disk: what it was made with, where it stands, and the model it leaves. Safetensors and JSON alone.
 
-    RUN/config.json                      curriculum, the transformer's configuration, versions
-    RUN/log.jsonl                        one line every few steps
-    RUN/checkpoints/step-00001000/       weights.safetensors, averages.safetensors, moments.safetensors; state.json is written last
-    RUN/export/                          a pipeline folder with the averaged weights
+RUN/config.json                      curriculum, the transformer's configuration, a digest of the clips
+RUN/log.jsonl                        one line every few steps
+RUN/checkpoints/step-00001000/       weights.safetensors, averages.safetensors, moments.safetensors; state.json is written last
+RUN/export/                          a pipeline folder with the averaged weights
 """
 
 import json
@@ -27,8 +27,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 KEPT = 2  # checkpoints
 
 
-def claim_run(run: Path, config: dict[str, Any], progress_keys: tuple[str, ...] = ()) -> None:
-    """Writes a new run's configuration, or compares with the one there; `progress_keys` may differ.
+def claim_run(run: Path, config: dict[str, Any]) -> None:
+    """Writes a new run's configuration, or compares with the one there; what that one lacks, at any depth, is accepted and added.
 
     Raises:
         InputError: the folder holds a run of another configuration.
@@ -40,12 +40,19 @@ def claim_run(run: Path, config: dict[str, Any], progress_keys: tuple[str, ...] 
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise FormatError(f"{path} is damaged ({error}). Give another folder.") from None
-        different = [key for key in {**config, **found} if config.get(key) != found.get(key) and key not in progress_keys]
+        different = [key for key in found if not _agrees(found[key], config.get(key))]
         if different:
             raise InputError(
                 f"{run} holds a run that differs in: {', '.join(sorted(different))}. Give another folder, or the options it was begun with."
             )
     atomic_text(path, json.dumps(config, indent=2))
+
+
+def _agrees(found: Any, wanted: Any) -> bool:
+    """Whether all that was found is what is wanted, which may have more keys."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return all(key in wanted and _agrees(value, wanted[key]) for key, value in found.items())
+    return found == wanted
 
 
 def append_log(run: Path, entry: Mapping[str, Any]) -> None:
@@ -68,9 +75,7 @@ def cut_log(run: Path, step: int) -> None:
         atomic_text(path, "".join(kept))
 
 
-def save_checkpoint(
-    run: Path, step: int, model: torch.nn.Module, averages: list[torch.Tensor], optimizer: torch.optim.Optimizer
-) -> None:
+def save_checkpoint(run: Path, step: int, model: torch.nn.Module, averages: list[torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
     """Writes a checkpoint's folder and drops the oldest ones."""
     folder = run / "checkpoints" / f"step-{step:08d}"
     make_folder(folder)

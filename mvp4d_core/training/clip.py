@@ -61,9 +61,3 @@ class Clip:
             )
         if any((camera.height, camera.width) != (height, width) for camera in self.cameras):
             raise InputError(f"The cameras of the clip `{self.name}` must be {width} x {height} px like its frames.")
-
-    @property
-    def size(self) -> tuple[int, int, int, int]:
-        """(V, F, H, W)."""
-        views, frames, height, width = self.frames.shape[:4]
-        return views, frames, height, width

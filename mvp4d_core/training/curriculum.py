@@ -44,6 +44,11 @@ class Modality:
         """L = 1 + k."""
         return 1 + (self.frames - 1) // 4
 
+    @property
+    def clip_views(self) -> int:
+        """Views that a clip must have: stills of several need another one to be the photo."""
+        return self.views + (self.frames == 1 and self.views > 1)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -68,8 +73,8 @@ class Curriculum:
 
     Attributes:
         stages: in order.
-        photo_only, whole_views, prefix_frames: how often nothing but the photo, also whole views, also the first latent frames of every
-            view are given clean; relative to one another.
+        photo_only, whole_views, prefix_frames, both: how often nothing but the photo, also whole views, also the first latent frames of
+            every view, or both of these are given clean; relative to one another.
         condition_dropout: how often a sample loses all its conditions together.
         group_dropout: how often a sample loses its expression maps, and independently its ray maps, and its motion maps (ours: an ablation
             that withholds a group then stays within what the model knows).
@@ -85,6 +90,7 @@ class Curriculum:
     photo_only: float = 0.5
     whole_views: float = 0.25
     prefix_frames: float = 0.25
+    both: float = 0.0
     condition_dropout: float = 0.1
     group_dropout: float = 0.05
     own_view: float = 0.25
@@ -97,7 +103,7 @@ class Curriculum:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        parts = (self.photo_only, self.whole_views, self.prefix_frames)
+        parts = self.patterns
         if not self.stages or min(parts) < 0 or not sum(parts) > 0:
             raise InputError(f"A curriculum must have stages and shares of reference patterns, got {len(self.stages)} stages and {parts}.")
         for name in ("condition_dropout", "group_dropout", "own_view", "ema_decay"):
@@ -105,6 +111,11 @@ class Curriculum:
                 raise InputError(f"`{name}` of a curriculum must be in 0..1, got {getattr(self, name)}.")
         if not (self.snr_shift > 0 and self.gradient_clip > 0 and self.warmup >= 0):
             raise InputError("`snr_shift` and `gradient_clip` of a curriculum must be above 0, `warmup` not below.")
+
+    @property
+    def patterns(self) -> tuple[float, ...]:
+        """The shares of the reference patterns: photo alone, whole views, a prefix, both."""
+        return self.photo_only, self.whole_views, self.prefix_frames, self.both
 
     @property
     def steps(self) -> int:
@@ -172,9 +183,13 @@ def read_curriculum(path: str | Path) -> Curriculum:
 
 
 def scaled(
-    curriculum: Curriculum, *, steps: int | None = None, size: int | None = None, batch: float = 1.0, rate: float = 1.0, seed: int = 0
-) -> Curriculum:
-    """The curriculum with `steps` in all, frames of one `size`, batches and learning rates times a factor, and another seed."""
+    curriculum: Curriculum, *, steps: int | None = None, size: int | None = None, batch: float = 1.0, rate: float = 1.0,
+    seed: int | None = None,
+) -> Curriculum:  # fmt: skip
+    """The curriculum with `steps` in all, frames of one `size`, batches and learning rates times a factor, and another seed; None keeps.
+
+    A run of other `steps` warms up for a fifth of them at most.
+    """
     stages = []
     for stage in curriculum.stages:
         share = 1.0 if steps is None else steps / curriculum.steps
@@ -182,14 +197,16 @@ def scaled(
         stages.append(Stage(
             max(1, round(stage.steps * share)), size or stage.size, stage.learning_rate * rate, stage.final_learning_rate * rate, modalities
         ))  # fmt: skip
-    return replace(curriculum, stages=tuple(stages), warmup=min(curriculum.warmup, sum(s.steps for s in stages) // 5), seed=seed)
+    warmup = curriculum.warmup if steps is None else min(curriculum.warmup, sum(s.steps for s in stages) // 5)
+    return replace(curriculum, stages=tuple(stages), warmup=warmup, seed=curriculum.seed if seed is None else seed)
 
 
 def nano_curriculum(steps: int = 3800, size: int = 128, seed: int = 0) -> Curriculum:
     """The bundled model's: about the same number of tokens in every step.
 
     At first many people a step, each in few views, which teaches soonest how a photo's surface goes to another view; in the last third
-    many views and frames together, and whole 8 x 13 blocks as sampling has them.
+    many views and frames together, and whole 8 x 13 blocks as sampling has them. Most blocks of a rollout are given finished views and a
+    finished prefix together, so `both` comes often.
     """
     short = (
         Modality("static", 2, 1, 0.55, 18),
@@ -206,21 +223,22 @@ def nano_curriculum(steps: int = 3800, size: int = 128, seed: int = 0) -> Curric
     stages = [Stage(first, size, 1e-3, 4e-4, short)]
     if steps > first:
         stages.append(Stage(steps - first, size, 4e-4, 2e-5, long))
-    return Curriculum(tuple(stages), warmup=min(200, steps), ema_decay=0.998, seed=seed)
+    return Curriculum(tuple(stages), both=0.5, snr_shift=1.0, warmup=min(200, steps), ema_decay=0.998, seed=seed)
 
 
 def cogvideox_curriculum(seed: int = 0) -> Curriculum:
     """For a CogVideoX-2B start on real captures: 256 px stills and monocular videos, 256 px multi-view videos, 512 px multi-view videos.
 
-    Batches are for one 80 GB GPU a process; on 8 processes the effective batch is CAP4D's 64 in the first stage.
+    NeRSemble has 16 cameras: 15 views and the photo's. Batches are for one 80 GB GPU a process with gradient checkpointing; on 8
+    processes the effective batch is CAP4D's 64 in the first stage.
     """
     first = Stage(60_000, 256, 1e-4, 1e-4, (Modality("monocular", 1, 49, 0.5, 8), Modality("static", 12, 1, 0.5, 8)))
     second = Stage(30_000, 256, 1e-4, 5e-5, (
-        Modality("monocular", 1, 49, 0.25, 8), Modality("static", 16, 1, 0.25, 8),
+        Modality("monocular", 1, 49, 0.25, 8), Modality("static", 15, 1, 0.25, 8),
         Modality("multiview", 4, 25, 0.25, 4), Modality("multiview wide", 8, 13, 0.25, 4),
     ))  # fmt: skip
     third = Stage(20_000, 512, 5e-5, 2e-5, (
-        Modality("monocular", 1, 49, 0.15, 2), Modality("static", 16, 1, 0.25, 2),
+        Modality("monocular", 1, 49, 0.15, 2), Modality("static", 15, 1, 0.25, 2),
         Modality("multiview", 4, 49, 0.3, 1), Modality("multiview wide", 8, 25, 0.3, 1),
     ))  # fmt: skip
-    return Curriculum((first, second, third), warmup=1000, seed=seed)
+    return Curriculum((first, second, third), both=0.5, warmup=1000, seed=seed)

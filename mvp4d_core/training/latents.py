@@ -21,18 +21,21 @@ from diffusers import AutoencoderKLCogVideoX
 from safetensors import SafetensorError, safe_open
 
 from ..conditioning.maps import MAP_COUNT, condition_maps
+from ..diffusion.autoencoding import encode_videos
+from ..diffusion.blocks import digest_of
 from ..errors import FormatError, InputError, MVP4DError
 from ..io import safetensors_numpy
 from ..io.atomic import atomic_text, is_temporary, remove_temporaries
 from ..io.folders import make_folder
 from ..progress import Progress, silent, steps
-from ..rig import HeadModel, personalize
+from ..rig import HeadModel, head_model_digest, personalize
 from .clip import Clip
 from .store import ClipSource
 
 SCHEMA = "mvp4d-latents/1"
 MARKER = "cache.json"
 PIXELS_AT_ONCE = 1 << 21  # of the videos that go through the VAE together: what a 512 px video of 8 frames has
+LATENT_SCALE = ("scaling_factor", "latents_mean", "latents_std")  # of a VAE's config
 ROWS = 16  # pixel rows and columns must be multiples of this: /8 in the VAE, /2 in the patches
 
 
@@ -70,6 +73,7 @@ class CachedClip:
         still_frames: (S,) frames of the window.
         latent_size: (h, w).
         rotations: (V, 3, 3) camera_from_world.
+        origin: a digest of what the clip was made from, the VAE and the head included; empty where the file has none.
     """
 
     path: Path
@@ -79,6 +83,7 @@ class CachedClip:
     still_frames: tuple[int, ...]
     latent_size: tuple[int, int]
     rotations: np.ndarray
+    origin: str = ""
 
     @cached_property
     def frontality(self) -> np.ndarray:
@@ -111,7 +116,8 @@ def open_cached(path: str | Path) -> CachedClip:
         }
         if shapes != wanted or rotations.shape != (views, 3, 3):
             raise FormatError(f"{path.name} is a damaged cached clip; delete it and run again.")
-        return CachedClip(path, metadata["name"], views, length, still_frames, (height, width), rotations)
+        size, origin = (height, width), metadata.get("origin", "")
+        return CachedClip(path, metadata["name"], views, length, still_frames, size, rotations, origin)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{path.name} is a damaged cached clip ({error}); delete it and run again.") from None
 
@@ -123,12 +129,8 @@ def open_cache(folder: str | Path) -> list[CachedClip]:
 
 def vae_digest(vae: AutoencoderKLCogVideoX) -> str:
     """A short digest of a VAE's weights and scale: latents of another VAE are of no use."""
-    sums = hashlib.sha256(str(_scale(vae)).encode())
-    for name, tensor in sorted(vae.state_dict().items()):
-        sums.update(name.encode())
-        sums.update(tensor.detach().float().sum().cpu().numpy().tobytes())
-        sums.update(tensor.detach().float().square().sum().cpu().numpy().tobytes())
-    return sums.hexdigest()[:16]
+    weights = [[name, tensor.detach().float().cpu().numpy()] for name, tensor in sorted(vae.state_dict().items())]
+    return digest_of([[vae.config.get(name) for name in LATENT_SCALE], weights])[:16]
 
 
 def encode_clips(
@@ -149,37 +151,49 @@ def encode_clips(
         One line for each clip that was left out, and why.
 
     Raises:
-        InputError: the folder holds latents of another VAE or of other settings.
+        InputError: the folder holds latents of another VAE, of another head or of other settings, or a clip made otherwise.
         Cancelled: from `progress`; the clips so far are kept.
     """
     folder = Path(folder)
     make_folder(folder)
     remove_temporaries(folder)
-    digest = vae_digest(vae)
-    _claim(folder, {"vae": digest, **asdict(settings)})
+    head = head_model_digest(head_model)
+    made_with = {"autoencoder": vae_digest(vae), "head": head, **asdict(settings)}
+    _claim(folder, made_with)
     complaints = []
     for source in steps(sources, "encode clips", len(sources), progress):
-        if not is_cached(folder, source.name):
+        origin = digest_of([made_with, source.made_of])
+        if not is_cached(folder, source.name, origin):
             try:
                 clip = source.load(settings.size)
-                encode_clip(clip, folder, source.name, vae=vae, head_model=head_model, settings=settings)
+                if clip.head_digest != head:
+                    raise InputError("its shape and performance are of another head. Give that head with --rig, or prepare it again.")
+                encode_clip(clip, folder, source.name, origin, vae=vae, head_model=head_model, settings=settings)
             except (InputError, FormatError) as error:
                 complaints.append(f"{source.name}: {error}")
     return complaints
 
 
 def _claim(folder: Path, made_with: dict[str, Any]) -> None:
-    """Writes what a cache is made with into it, or compares."""
+    """Writes what a cache is made with into it, or compares; what an earlier version did not write there is accepted."""
     marker = folder / MARKER
-    if not marker.exists():
+    found = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+    if any(made_with[key] != found[key] for key in made_with.keys() & found.keys()):
+        raise InputError(f"{folder} holds latents of another VAE, another head or other settings. Give another folder, or delete it.")
+    if found != made_with:
         atomic_text(marker, json.dumps(made_with, indent=2))
-    elif json.loads(marker.read_text(encoding="utf-8")) != made_with:
-        raise InputError(f"{folder} holds latents of another VAE or other settings. Give another folder, or delete it.")
 
 
-def is_cached(folder: str | Path, name: str) -> bool:
-    """Whether a clip's last window, and so all of it, is in the cache."""
-    return any(Path(folder).glob(f"{file_name(name)}.last-*.safetensors"))
+def is_cached(folder: str | Path, name: str, origin: str) -> bool:
+    """Whether a clip's last window, and so all of it, is in the cache.
+
+    Raises:
+        InputError: it is, but of another `origin`; a file without one, of an earlier version, is accepted.
+    """
+    last = next(Path(folder).glob(f"{file_name(name)}.last-*.safetensors"), None)
+    if last is not None and open_cached(last).origin not in ("", origin):
+        raise InputError(f"{folder} holds a clip {name} that was made otherwise, as with other --presets. Give another --cache.")
+    return last is not None
 
 
 def file_name(name: str) -> str:
@@ -188,7 +202,7 @@ def file_name(name: str) -> str:
 
 
 def encode_clip(
-    clip: Clip, folder: Path, name: str, *, vae: AutoencoderKLCogVideoX, head_model: HeadModel, settings: CacheSettings
+    clip: Clip, folder: Path, name: str, origin: str, *, vae: AutoencoderKLCogVideoX, head_model: HeadModel, settings: CacheSettings
 ) -> None:
     """Writes the windows of one clip; the last one's name says that the clip is complete."""
     height, width = clip.frames.shape[2:4]
@@ -199,7 +213,7 @@ def encode_clip(
         length = min(settings.frames, 1 + (clip.frames.shape[1] - start - 1) // 4 * 4)
         tensors, still_frames = encode_window(clip, start, length, vae=vae, head_model=head_model, settings=settings)
         mark = "last" if number == len(starts) - 1 else "part"
-        metadata = {"schema": SCHEMA, "name": clip.name, "source": clip.source, "still_frames": json.dumps(still_frames)}
+        metadata = {"schema": SCHEMA, "name": clip.name, "source": clip.source, "still_frames": json.dumps(still_frames), "origin": origin}
         safetensors_numpy.write(folder / f"{file_name(name)}.{mark}-{number:03d}.safetensors", tensors, metadata)
 
 
@@ -227,8 +241,8 @@ def encode_window(
         )  # fmt: skip
 
     maps, still_maps = maps_of(slice(None)), torch.cat([maps_of([moment]) for moment in moments], dim=1)
-    latents = encode_videos(vae, window, settings.bfloat16)
-    stills = encode_videos(vae, window[:, moments].reshape(-1, 1, *window.shape[2:]), settings.bfloat16)
+    latents = encode_frames(vae, window, settings.bfloat16)
+    stills = encode_frames(vae, window[:, moments].reshape(-1, 1, *window.shape[2:]), settings.bfloat16)
     still_latents = stills.unflatten(0, (len(window), -1))[:, :, 0]
     tensors = {"latents": latents, "maps": maps, "stills": still_latents, "still_maps": still_maps}
     arrays = {name: tensor.cpu().numpy().astype(np.float16) for name, tensor in tensors.items()}
@@ -238,19 +252,9 @@ def encode_window(
     return arrays, moments
 
 
-@torch.no_grad()
-def encode_videos(vae: AutoencoderKLCogVideoX, videos: np.ndarray, bfloat16: bool = False) -> torch.Tensor:
-    """Videos (V, F, H, W, 3) uint8 as scaled latents (V, L, 16, h, w) float32: the posterior's mode, several videos at a time."""
+def encode_frames(vae: AutoencoderKLCogVideoX, videos: np.ndarray, bfloat16: bool = False) -> torch.Tensor:
+    """Videos (V, F, H, W, 3) uint8 as scaled latents (V, L, 16, h, w) float32 on the CPU, several videos at a time."""
     together = max(1, PIXELS_AT_ONCE // videos[0, ..., 0].size)
-    latents = []
-    for first in range(0, len(videos), together):
-        pixels = torch.as_tensor(videos[first : first + together], device=vae.device).permute(0, 4, 1, 2, 3).to(vae.dtype) / 127.5 - 1
-        with torch.autocast(vae.device.type, torch.bfloat16, enabled=bfloat16):
-            encoded: Any = vae.encode(pixels)
-            latents.append(encoded.latent_dist.mode().transpose(1, 2).float())
-    return torch.cat(latents) * _scale(vae)
-
-
-def _scale(vae: AutoencoderKLCogVideoX) -> float:
-    config: Any = vae.config
-    return config.scaling_factor
+    chunks = (videos[first : first + together] for first in range(0, len(videos), together))
+    with torch.autocast(vae.device.type, torch.bfloat16, enabled=bfloat16):
+        return torch.cat([encode_videos(vae, torch.as_tensor(chunk).float() / 255, together=together) for chunk in chunks])

@@ -29,7 +29,7 @@ def sample_losses(
         timesteps = (places * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
     noise = torch.randn(batch.latents.shape, generator=generator).to(device)
     wanted = ~batch.given
-    power = signal_power(timesteps, wanted.sum(dim=(1, 2)).cpu(), snr_shift).to(device)
+    power = signal_power(timesteps, wanted.sum(dim=(1, 2)).cpu(), snr_shift).float().to(device)
     noisy = add_noise(batch.latents, noise, power)
     inputs = model_input(noisy, batch.maps, batch.photos, batch.photo_maps, batch.given, batch.latents)
     inputs = drop_conditions(inputs, batch.drop, batch.given)

@@ -2,9 +2,10 @@
 """The two recipes, from where a model starts to what it leaves: `nano`, from nothing, and `cogvideox-2b`, from CogVideoX-2B's weights."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX
+from torch import nn
 
 from ..diffusion.checkpoints import load_transformer, load_vae
 from ..diffusion.generator import nano_folder
@@ -32,7 +34,9 @@ from .latents import CachedClip, CacheSettings, encode_clips, file_name, open_ca
 from .store import ClipSource, stored_clips
 from .synthetic.studio import StudioSettings, render_clip
 
-RECIPES: dict[str, Callable[[], Curriculum]] = {"nano": nano_curriculum, "cogvideox-2b": cogvideox_curriculum}
+COGVIDEOX = "cogvideox-2b"
+RECIPES: dict[str, Callable[[], Curriculum]] = {"nano": nano_curriculum, COGVIDEOX: cogvideox_curriculum}
+FRUGAL = (COGVIDEOX,)  # recipes whose batches are for gradient checkpointing
 # of the transformer; CogVideoX-2B without text is its own defaults but for that
 CONFIGS: dict[str, dict[str, Any]] = {
     "nano": {
@@ -40,11 +44,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "activation_fn": "gelu",  # the exact one: processors take longer over CogVideoX's approximation in bfloat16
         "sample_width": 16, "sample_height": 16, "sample_frames": 13, "spatial_interpolation_scale": 1.0,
     },
-    "cogvideox-2b": {"text_embed_dim": None},
+    COGVIDEOX: {"text_embed_dim": None},
 }  # fmt: skip
 READERS: dict[str, Callable[[Path, Path, HeadModel], Iterator[ClipSource]]] = {
     "nersemble": read_nersemble, "renderme360": read_renderme360, "ava256": read_ava256, "vfhq": read_vfhq,
 }  # fmt: skip
+EXPORT = "export"  # folder of a run
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of exported weights
 SHEET = 8  # people and views on a contact sheet
 
 
@@ -67,6 +73,7 @@ def gather(
     presets: Sequence[int] = (120,),
     tracks: Path | None = None,
     skip_incomplete: bool = False,
+    device: str = "cpu",
 ) -> Data:
     """The clips of data folders and of the studio; nothing is read or rendered yet.
 
@@ -75,9 +82,11 @@ def gather(
         synthetic: how many clips the studio makes, the cameras of each covering the next of `presets` degrees.
         heldout: how many clips of other people are kept for validation.
         tracks: folder of performances for `NAME:DIR`.
+        device: where the studio draws.
 
     Raises:
-        InputError: holes, unless `skip_incomplete`; two clips of one name; no clip at all.
+        InputError: holes, unless `skip_incomplete`; two clips of one name; no clip at all, or none for one of the curriculum's
+            modalities.
     """
     captured = [source for folder in folders for source in read_folder(folder, tracks, head_model)]
     holes = [f"{source.name}: {hole}" for source in captured for hole in source.holes]
@@ -90,11 +99,27 @@ def gather(
         raise InputError(f"Clips must have different names, got `{twice}` twice. Give each folder once.")
     kept, judged = split_people(whole, 0 if synthetic else heldout)
     if synthetic:
-        kept += studio_clips("train", synthetic, curriculum, presets, head_model)
-        judged += studio_clips("heldout", heldout, curriculum, presets, head_model)
+        studio = StudioSettings(threads=os.cpu_count() or 1, device=device)
+        kept += studio_clips("train", synthetic, curriculum, presets, head_model, studio)
+        # people to judge by are whole, as those of `evaluate` are
+        judged += studio_clips("heldout", heldout, curriculum, presets, head_model, replace(studio, outcrops=0.0))
     if not kept:
         raise InputError("There is no clip to train on. Give folders with --data, or --synthetic N.")
+    check_modalities(kept, curriculum, "clip")
+    if heldout:
+        check_modalities(judged, curriculum, "held-out clip")
     return Data(kept, judged, holes)
+
+
+def check_modalities(sources: Sequence[ClipSource], curriculum: Curriculum, what: str) -> None:
+    """Raises InputError where a curriculum's modality has no clip of enough views and frames, as far as that is known before loading."""
+    for modality in (m for stage in curriculum.stages for m in stage.modalities):
+        views, frames = modality.clip_views, modality.frames
+        if not any((s.views is None or s.views >= views) and (s.frames is None or s.frames >= frames) for s in sources):
+            raise InputError(
+                f"No {what} of {len(sources)} has {views} views x {frames} frames, which `{modality.name}` needs. "
+                "Add such data, or take the modality out of the curriculum."
+            )
 
 
 def read_folder(folder: str, tracks: Path | None, head_model: HeadModel) -> list[ClipSource]:
@@ -113,16 +138,23 @@ def read_folder(folder: str, tracks: Path | None, head_model: HeadModel) -> list
     return found
 
 
-def studio_clips(split: str, count: int, curriculum: Curriculum, presets: Sequence[int], head_model: HeadModel) -> list[ClipSource]:
+def studio_clips(
+    split: str, count: int, curriculum: Curriculum, presets: Sequence[int], head_model: HeadModel, settings: StudioSettings
+) -> list[ClipSource]:
     """`count` clips of the studio, each of another person, in the forms that the curriculum's modalities call for."""
-    settings = StudioSettings(threads=os.cpu_count() or 1)
 
-    def load(seed: int, form: tuple[int, int], size: int) -> Clip:
-        options = {"views": form[0], "frames": form[1], "preset": presets[seed % len(presets)], "split": split}
+    def load(seed: int, options: dict[str, Any], size: int) -> Clip:
         return render_clip(seed, head_model=head_model, settings=settings, size=size, **options)
 
-    forms = clip_forms(curriculum, count)
-    return [ClipSource(f"synthetic-{split}-{seed:06d}", f"{split}-{seed}", partial(load, seed, form)) for seed, form in enumerate(forms)]
+    sources = []
+    shown = {name: value for name, value in asdict(settings).items() if name not in ("threads", "device")}
+    for seed, (views, frames) in enumerate(clip_forms(curriculum, count)):
+        options = {"views": views, "frames": frames, "preset": presets[seed % len(presets)], "split": split}
+        sources.append(ClipSource(
+            f"synthetic-{split}-{seed:06d}", f"{split}-{seed}", partial(load, seed, options),
+            views=views, frames=frames, made_of=json.dumps([shown, options]),
+        ))  # fmt: skip
+    return sources
 
 
 def clip_forms(curriculum: Curriculum, count: int) -> list[tuple[int, int]]:
@@ -134,9 +166,8 @@ def clip_forms(curriculum: Curriculum, count: int) -> list[tuple[int, int]]:
     forms: dict[tuple[bool, bool], tuple[int, int]] = {}
     for modality in (m for stage in curriculum.stages for m in stage.modalities):
         kind = modality.views > 1, modality.frames > 1
-        spare = modality.views > 1 and modality.frames == 1  # stills need another view to be the photo
         views, frames = forms.get(kind, (1, 1))
-        forms[kind] = max(views, modality.views + spare), max(frames, modality.frames)
+        forms[kind] = max(views, modality.clip_views), max(frames, modality.frames)
     shares = {form: 1 / (form[0] * form[1]) ** 0.5 for form in forms.values()}
     chosen: list[tuple[int, int]] = []
     for number in range(count):  # the form that lags most behind its share
@@ -165,7 +196,7 @@ def starting_folder(init: Sequence[str] | None) -> Path | None:
     """The pipeline folder that `--init` means, None for an untrained start."""
     if not init:
         return None
-    if len(init) == 2 and init[0] == "cogvideox-2b":
+    if len(init) == 2 and init[0] == COGVIDEOX:
         return Path(init[1])
     if len(init) == 1:
         return nano_folder() if init[0] == "nano" else Path(init[0])
@@ -177,9 +208,9 @@ def starting_transformer(folder: Path) -> MVP4DTransformer3DModel:
     return load_transformer(folder, drop_text=True)
 
 
-def starting_vae(folder: Path | None) -> AutoencoderKLCogVideoX:
-    """The frozen VAE of a pipeline folder, or a VAE's own folder; the bundled one where none is given."""
-    return load_vae(folder or nano_folder()).requires_grad_(False)
+def starting_vae(folder: Path | None, device: torch.device | str = "cpu") -> AutoencoderKLCogVideoX:
+    """The frozen VAE of a pipeline folder, or a VAE's own folder; the bundled one where none is given. Clips are encoded on `device`."""
+    return load_vae(folder or nano_folder(), device=device).requires_grad_(False)
 
 
 def fill_caches(
@@ -191,20 +222,26 @@ def fill_caches(
     head_model: HeadModel,
     bfloat16: bool = True,
     progress: Progress = silent,
-) -> tuple[dict[int, list[CachedClip]], list[str]]:
-    """Encodes the clips for every size of a curriculum, those that are not yet in `folder`.
-
-    Returns:
-        Cached clips by size, and a line for each clip that was left out.
-    """
-    caches, left_out = {}, []
+) -> list[str]:
+    """Encodes the clips for every size of a curriculum, those that are not yet in `folder`; returns a line for each that was left out."""
+    left_out = []
     for size, frames in curriculum.longest.items():
         settings = CacheSettings(size=size, frames=frames, bfloat16=bfloat16)
-        place = folder / f"{size}px"
-        left_out += encode_clips(sources, place, vae=vae, head_model=head_model, settings=settings, progress=progress)
-        wanted = {file_name(source.name) for source in sources}
-        caches[size] = [clip for clip in open_cache(place) if clip.path.name.partition(".")[0] in wanted]
-    return caches, left_out
+        left_out += encode_clips(sources, _place(folder, size), vae=vae, head_model=head_model, settings=settings, progress=progress)
+    return left_out
+
+
+def open_caches(sources: Sequence[ClipSource], folder: Path, curriculum: Curriculum) -> dict[int, list[CachedClip]]:
+    """What `fill_caches` wrote of the sources, by size."""
+    wanted = {file_name(source.name) for source in sources}
+    return {
+        size: [clip for clip in open_cache(_place(folder, size)) if clip.path.name.partition(".")[0] in wanted]
+        for size in curriculum.longest
+    }  # fmt: skip
+
+
+def _place(folder: Path, size: int) -> Path:
+    return folder / f"{size}px"
 
 
 def write_contact_sheet(sources: Sequence[ClipSource], path: Path, size: int, progress: Progress = silent) -> None:
@@ -217,8 +254,17 @@ def write_contact_sheet(sources: Sequence[ClipSource], path: Path, size: int, pr
     write_image(path, np.concatenate(rows).astype(np.float32) / 255)
 
 
-def export(run: Path, transformer: MVP4DTransformer3DModel, vae: AutoencoderKLCogVideoX, curriculum: Curriculum) -> Path:
-    """Writes `run/export`, the pipeline folder that generators read, and returns it."""
-    folder = run / "export"
+def export(
+    run: Path, transformer: MVP4DTransformer3DModel, vae: AutoencoderKLCogVideoX, curriculum: Curriculum, dtype: torch.dtype = torch.float32
+) -> Path:
+    """Writes `run/export`, the pipeline folder that generators read, with both models' weights as `dtype`, and returns it.
+
+    The models are changed: to that type, and the transformer's configuration to the size and frames of the last stage.
+    """
+    folder, last = run / EXPORT, curriculum.stages[-1]
+    latent = last.size // 8
+    transformer.register_to_config(sample_width=latent, sample_height=latent, sample_frames=max(m.frames for m in last.modalities))
+    for model in (vae, transformer):
+        nn.Module.to(model, dtype=dtype)  # diffusers' own `to` is for its loaders
     MVP4DPipeline(vae, transformer, base_scheduler(curriculum.snr_shift)).save_folder(folder)
     return folder

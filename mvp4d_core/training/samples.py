@@ -4,7 +4,7 @@
 Everything is drawn from a generator that the caller seeds with (seed, step, process, place in the batch), so that a run can go on anywhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +47,7 @@ class Sample:
 
 def usable(clip: CachedClip, modality: Modality) -> bool:
     """Whether a clip has the views and frames of a modality, and for stills a view more to be the photo."""
-    views = modality.views + (modality.latent_frames == 1 and modality.views > 1)
-    return clip.views >= views and clip.latent_frames >= modality.latent_frames
+    return clip.views >= modality.clip_views and clip.latent_frames >= modality.latent_frames
 
 
 def draw_sample(clip: CachedClip, modality: Modality, curriculum: Curriculum, rng: np.random.Generator) -> Sample:
@@ -78,16 +77,16 @@ def draw_sample(clip: CachedClip, modality: Modality, curriculum: Curriculum, rn
 
 
 def draw_given(views: int, latent_frames: int, curriculum: Curriculum, rng: np.random.Generator) -> np.ndarray:
-    """(V, L) bool, never all: nothing, some whole views, or the first latent frames of every view, by the curriculum's shares.
+    """(V, L) bool, never all: nothing, some whole views, the first latent frames of every view, or both, by the curriculum's shares.
 
-    A pattern that the sample has no room for (whole views of one, a prefix of one) becomes nothing.
+    What the sample has no room for (whole views of one, a prefix of one) is left out.
     """
     given = np.zeros((views, latent_frames), dtype=bool)
-    shares = np.array([curriculum.photo_only, curriculum.whole_views, curriculum.prefix_frames])
-    pattern = rng.choice(3, p=shares / shares.sum())
-    if pattern == 1 and views > 1:
+    shares = np.array(curriculum.patterns)
+    pattern = rng.choice(len(shares), p=shares / shares.sum())
+    if pattern in (1, 3) and views > 1:
         given[rng.permutation(views)[: rng.integers(1, max(2, views // 2 + 1))]] = True
-    elif pattern == 2 and latent_frames > 1:
+    if pattern in (2, 3) and latent_frames > 1:
         given[:, : rng.integers(1, max(2, latent_frames // 2 + 1))] = True
     return given
 
@@ -107,7 +106,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
 class BatchSource:
     """The batches of a run: what a step trains on follows from the curriculum's seed, the step and the process alone."""
 
-    def __init__(self, clips: dict[int, Sequence[CachedClip]], curriculum: Curriculum, process: int = 0) -> None:
+    def __init__(self, clips: Mapping[int, Sequence[CachedClip]], curriculum: Curriculum, process: int = 0) -> None:
         """`clips` of each size in px that the curriculum has; InputError when a modality has no usable one."""
         self._curriculum, self._process = curriculum, process
         self._pools: dict[tuple[int, Modality], list[CachedClip]] = {}

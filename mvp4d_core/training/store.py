@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clips on disk: one folder a clip, whatever data set it came from.
 
-    view_00.mp4, view_01.mp4, ...     the frames, H.264 4:4:4
-    alpha_00.mp4, ...                 the coverage, as grey pictures
-    clip.safetensors                  cameras, performance, shape, offsets, pixels inside the original picture
-    clip.json                         names and sizes; written last, so that a folder without it is unfinished
+view_00.mp4, view_01.mp4, ...     the frames, H.264 4:4:4
+alpha_00.mp4, ...                 the coverage, as grey pictures
+clip.safetensors                  cameras, performance, shape, offsets, pixels inside the original picture
+clip.json                         names and sizes; written last, so that a folder without it is unfinished
 """
 
 import json
@@ -45,12 +45,17 @@ class ClipSource:
         identity: of the person, unique in a run.
         load: gives it with frames of a size in px.
         holes: what is known to be missing, one line each; a source with holes cannot be loaded.
+        views, frames: that the clip will have; None where only loading it can tell.
+        made_of: what tells this clip from another of its name: its files, or the settings it is made with.
     """
 
     name: str
     identity: str
     load: Callable[[int], Clip]
     holes: tuple[str, ...] = ()
+    views: int | None = None
+    frames: int | None = None
+    made_of: str = ""
 
 
 def save_clip(clip: Clip, folder: str | Path, *, lossless: bool = False) -> None:
@@ -129,10 +134,15 @@ def stored_clips(folder: str | Path) -> Iterator[ClipSource]:
         clip = marker.parent
         try:
             about = _description(clip)
-            identity, holes = f"{about['source']} {about['name'].replace('/', ' ').split(' ')[0]}", tuple(_holes(clip, about["views"]))
         except FormatError as error:
-            identity, holes = clip.name, (str(error),)
-        yield ClipSource(clip.name, identity, partial(load, clip), holes)
+            yield ClipSource(clip.name, clip.name, partial(load, clip), (str(error),))
+            continue
+        identity = f"{about['source']} {about['name'].replace('/', ' ').split(' ')[0]}"
+        sizes = sorted([file.name, file.stat().st_size] for file in clip.iterdir() if file.is_file())
+        yield ClipSource(
+            clip.name, identity, partial(load, clip), tuple(_holes(clip, about["views"])),
+            views=about["views"], frames=about["frames"], made_of=json.dumps([about, sizes]),
+        )  # fmt: skip
 
 
 def resize_clip(clip: Clip, size: int) -> Clip:

@@ -6,22 +6,20 @@ Weights, averages and moments stay float32; with bfloat16 the products alone are
 """
 
 import json
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
+from ..diffusion.blocks import digest_of
 from ..diffusion.transformer import MVP4DTransformer3DModel
 from ..errors import Cancelled, InputError, MVP4DError
 from ..progress import Progress, silent
@@ -30,6 +28,7 @@ from .curriculum import Curriculum
 from .latents import CachedClip
 from .objective import sample_losses
 from .samples import BatchSource, Sample
+from .stopping import stop_requests
 from .validation import Validation
 
 AHEAD = 3  # batches that are read while the model works
@@ -62,8 +61,8 @@ class TrainSettings:
 
 def train(
     transformer: MVP4DTransformer3DModel,
-    clips: dict[int, Sequence[CachedClip]],
-    heldout: dict[int, Sequence[CachedClip]],
+    clips: Mapping[int, Sequence[CachedClip]],
+    heldout: Mapping[int, Sequence[CachedClip]],
     curriculum: Curriculum,
     run: str | Path,
     settings: TrainSettings | None = None,
@@ -89,11 +88,12 @@ def train(
     validation = Validation(heldout, curriculum) if settings.validate_every else None
     if accelerator.is_main_process:
         config = {"curriculum": curriculum.to_json(), "transformer": json.loads(transformer.to_json_string())}
-        claim_run(run, {**config, "precision": settings.precision, "processes": accelerator.num_processes})
+        config |= {"precision": settings.precision, "processes": accelerator.num_processes, "clips": clips_digest(clips)}
+        claim_run(run, config)
     accelerator.wait_for_everyone()
     loop = Loop(transformer, curriculum, run, settings, accelerator, validation)
     progress("train", loop.step, curriculum.steps)
-    with _stop_requests() as stop, _read_ahead(source, loop.step, curriculum.steps) as batches:
+    with stop_requests() as stop, _read_ahead(source, loop.step, curriculum.steps) as batches:
         try:
             for batch in batches:
                 loop.advance(batch)
@@ -154,7 +154,7 @@ class Loop:
         self._accelerator.backward(loss)
         norm = torch.as_tensor(self._accelerator.clip_grad_norm_(self._model.parameters(), self._curriculum.gradient_clip))
         if not torch.isfinite(norm):
-            raise MVP4DError(f"The gradient became {float(norm)} at step {self.step}; lower the learning rate and go on with the run.")
+            raise MVP4DError(f"The gradient became {float(norm)} at step {self.step}; begin another run with a lower --learning-rate.")
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._averages.step(self._transformer.parameters())
@@ -221,6 +221,11 @@ class Loop:
             self._transformer.train()
 
 
+def clips_digest(clips: Mapping[int, Sequence[CachedClip]]) -> str:
+    """Of what the cached clips of each size are made from, the VAE and the head included."""
+    return digest_of([[size, sorted([clip.path.name, clip.origin] for clip in cached)] for size, cached in sorted(clips.items())])[:16]
+
+
 @contextmanager
 def _read_ahead(source: BatchSource, first: int, stop: int) -> Iterator[Iterator[Sample]]:
     """The batches of steps `first` to `stop`, a few of them read by a thread while the model works."""
@@ -238,25 +243,6 @@ def _read_ahead(source: BatchSource, first: int, stop: int) -> Iterator[Iterator
         finally:
             for future in waiting:
                 future.cancel()
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, so that the step at work ends whole; a second one acts as always."""
-    stop = threading.Event()
-    previous: dict[int, Any] = {}
-
-    def request(number: int, _frame: object) -> None:
-        stop.set()
-        signal.signal(number, previous[number])
-
-    if threading.current_thread() is threading.main_thread():
-        previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _seed_of(*numbers: int) -> int:

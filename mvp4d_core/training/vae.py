@@ -10,8 +10,9 @@ Everything random in step i comes from (seed, i), so a continued run is the unin
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from diffusers import AutoencoderKLCogVideoX
 from torch import nn
 
 from ..diffusion.blocks import digest_of
-from ..errors import FormatError, InputError, MVP4DError
+from ..errors import Cancelled, FormatError, InputError, MVP4DError
 from ..io import safetensors_numpy
 from ..progress import Progress, silent, steps
 from ..rig import HeadModel
-from .synthetic.studio import render_clip
+from .stopping import stop_requests
+from .synthetic.studio import StudioSettings, render_clip
 
 SCHEMA = "mvp4d-vae-run/1"
 TEMPORAL = 4  # video frames a latent frame, after the first
@@ -120,7 +122,7 @@ def train_vae(
     Raises:
         InputError: videos of another size, or a folder with a run of another recipe.
         MVP4DError: the loss became NaN.
-        Cancelled: from `progress`; the steps so far are kept.
+        Cancelled: from `progress`, Ctrl-C or SIGTERM; the steps so far are kept.
     """
     for name, array in (("videos", videos), ("heldout", heldout)):
         if array.dtype != np.uint8 or array.ndim != 5 or array.shape[1:] != (config.frames, config.size, config.size, 3) or not len(array):
@@ -134,7 +136,7 @@ def train_vae(
     parameters = list(vae.parameters())
     averages = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    key = digest_of([asdict(config), len(videos)])
+    key = digest_of([asdict(config), videos])
     start = _continue(folder, key, parameters, averages, optimizer)
     started, recent = time.perf_counter(), []
 
@@ -142,7 +144,7 @@ def train_vae(
         _save(folder, key, step, parameters, averages, optimizer)
 
     done = start
-    try:
+    with stop_requests() as stop, _kept(lambda: save(done)):
         for step in steps(range(start, config.steps), "train VAE", config.steps - start, progress):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config.learning_rate, step, config.steps, config.warmup)
@@ -166,17 +168,29 @@ def train_vae(
                 recent.clear()
             if done % config.checkpoint_every == 0:
                 save(done)
-    finally:
-        save(done)
+            if stop.is_set():
+                raise Cancelled(f"Stopped at step {done} of {config.steps}; the same command continues.")
+    save(done)
     with torch.no_grad():
         for parameter, average in zip(parameters, averages, strict=True):
             parameter.copy_(average)
     vae.eval()
-    figures, deviation = judge_vae(vae, heldout)
-    vae.register_to_config(scaling_factor=1.0 / deviation)
+    figures, mean, deviation = judge_vae(vae, heldout)
+    # a head on white has the same latents nearly everywhere: about their own mean and deviation they say much more at the same noise
+    vae.register_to_config(latents_mean=mean.tolist(), latents_std=deviation.tolist())
     vae.save_pretrained(folder / "vae")
-    _log(folder, {"step": done, **figures, "latent_deviation": deviation})
+    _log(folder, {"step": done, **figures})
     return vae
+
+
+@contextmanager
+def _kept(save: Callable[[], None]) -> Iterator[None]:
+    """Saves when one of our own errors ends the block: they are raised between steps, so the state is whole."""
+    try:
+        yield
+    except MVP4DError:
+        save()
+        raise
 
 
 def learning_rate(peak: float, step: int, total: int, warmup: int) -> float:
@@ -187,18 +201,20 @@ def learning_rate(peak: float, step: int, total: int, warmup: int) -> float:
 
 
 @torch.no_grad()
-def judge_vae(vae: AutoencoderKLCogVideoX, videos: np.ndarray) -> tuple[dict[str, float], float]:
-    """PSNR in dB of videos (M, F, S, S, 3) uint8 through the VAE, whole and as their first frames alone; and the latents' deviation."""
+def judge_vae(vae: AutoencoderKLCogVideoX, videos: np.ndarray) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
+    """PSNR in dB of videos (M, F, S, S, 3) uint8 through the VAE, whole and as their first frames alone; the mean and the deviation (C,) of
+    their raw latents."""
     errors: dict[str, list[float]] = {"heldout_psnr": [], "heldout_still_psnr": []}
-    squares = []
+    latents_seen = []
     for video in videos:
         for name, frames in (("heldout_psnr", video), ("heldout_still_psnr", video[:1])):
             pixels = _tensor(frames[None], vae.device)
             latents = vae.encode(pixels, return_dict=False)[0].mode()
-            squares.append(latents.square().mean().item())
+            latents_seen.append(latents.transpose(0, 1).flatten(1))
             error = (decoded(vae, latents).clamp(-1, 1) - pixels) / 2
             errors[name].append(error.square().mean().item())
-    return {name: float(-10 * np.log10(np.mean(values))) for name, values in errors.items()}, float(np.sqrt(np.mean(squares)))
+    seen = torch.cat(latents_seen, dim=1)
+    return {name: float(-10 * np.log10(np.mean(values))) for name, values in errors.items()}, seen.mean(dim=1), seen.std(dim=1)
 
 
 def decoded(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> torch.Tensor:
@@ -308,11 +324,15 @@ def _fitting(tensors: dict[str, np.ndarray], name: str, like: torch.Tensor) -> t
     return torch.from_numpy(tensors[name])
 
 
-def studio_videos(split: str, people: int, config: VAEConfig, head_model: HeadModel, progress: Progress = silent) -> np.ndarray:
+def studio_videos(
+    split: str, people: int, config: VAEConfig, head_model: HeadModel, progress: Progress = silent, *, device: str = "cpu"
+) -> np.ndarray:
     """Two videos (F, S, S, 3) uint8 from around each of the studio's first `people` of a split: (2 people, F, S, S, 3)."""
+    form = {"views": 2, "frames": config.frames, "size": config.size, "preset": 360, "split": split}
+    settings = StudioSettings(outcrops=0.0, device=device)
 
     def videos(seed: int) -> np.ndarray:
-        return render_clip(seed, head_model=head_model, views=2, frames=config.frames, size=config.size, preset=360, split=split).frames
+        return render_clip(seed, head_model=head_model, settings=settings, **form).frames
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count() if device == "cpu" else 1) as pool:
         return np.concatenate(list(steps(pool.map(videos, range(people)), "render people", people, progress)))

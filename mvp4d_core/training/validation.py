@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss on held-out clips, of the same samples with the same noise at the same timesteps every time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,10 +22,10 @@ _SEED = 1_000_003
 class Validation:
     """Fixed batches for every stage of a curriculum; all conditions are present."""
 
-    def __init__(self, clips: dict[int, Sequence[CachedClip]], curriculum: Curriculum) -> None:
+    def __init__(self, clips: Mapping[int, Sequence[CachedClip]], curriculum: Curriculum) -> None:
         """Held-out `clips` by size; InputError when a modality has no usable one."""
         self._curriculum = curriculum
-        plain = replace(curriculum, condition_dropout=0.0, group_dropout=0.0, photo_only=1.0, whole_views=0.0, prefix_frames=0.0)
+        plain = replace(curriculum, condition_dropout=0.0, group_dropout=0.0, photo_only=1.0, whole_views=0.0, prefix_frames=0.0, both=0.0)
         self._batches: dict[tuple[int, str], list[Sample]] = {}
         for index, stage in enumerate(curriculum.stages):
             for modality in stage.modalities:

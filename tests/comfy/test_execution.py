@@ -21,6 +21,7 @@ from tests.support import comfy_host
 from tests.support.comfy_host import Host, InterruptProcessingException, run, run_workflow
 from tests.support.comfy_schema import ComfyNode, NodeOutput
 from tests.support.toy_avatar import toy_avatar
+from tests.support.toy_mmvdm import toy_pipeline
 
 ROOT = Path(__file__).parents[2]
 Nodes = dict[str, type[ComfyNode]]
@@ -46,6 +47,7 @@ def nodes(pack: tuple[Host, ModuleType]) -> Nodes:
 @pytest.fixture
 def host(pack: tuple[Host, ModuleType]) -> Iterator[Host]:
     pack[0].bars.clear()
+    pack[0].previews.clear()
     pack[0].texts.clear()
     yield pack[0]
     pack[0].interrupted = pack[0].disable_metadata = False
@@ -103,6 +105,23 @@ def test_quick_start_gives_a_playing_avatar(quick_start: dict[str, NodeOutput]) 
 
 def test_quick_start_shows_previews(quick_start: dict[str, NodeOutput]) -> None:
     assert [len(quick_start[key].ui["images"]) for key in ("2", "4", "7")] == [1, 3, 4]
+
+
+def test_the_model_shows_previews_while_it_samples(
+    pack: tuple[Host, ModuleType],
+    host: Host,
+    nodes: Nodes,
+    quick_start: dict[str, NodeOutput],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    toy_pipeline().save_folder(tmp_path)
+    monkeypatch.setattr(f"{pack[1].__name__}.mvp4d_core.diffusion.generator.nano_folder", lambda: tmp_path)
+    reference, plan = (quick_start[key].args[0] for key in ("2", "3"))
+    sampling = {"generator": "mmvdm", "seed": 0, "steps": 2, "guidance": 1.0, "mode": "stochastic", "gpu_gb": 8.0}
+    video, images, _ = run(nodes["MVP4D_SampleMultiViewVideo"], reference=reference, plan=plan, **sampling).args
+    assert video.provenance["steps"] == "2" and video.provenance["mode"] == "stochastic" and len(images) == 6
+    assert [(kind, picture.size, side) for kind, picture, side in host.previews] == [("JPEG", (12, 4), 512)] * 2
 
 
 def test_saved_avatar_is_whole_and_says_where_it_comes_from(pack: tuple[Host, ModuleType], quick_start: dict[str, NodeOutput]) -> None:

@@ -277,7 +277,8 @@ def test_refuses_what_it_cannot_draw():
 
 
 def test_refuses_devices_that_are_not_there():
-    with pytest.raises(InputError, match="`device` must be cpu, cuda or cuda:N, got `coffee`"):
-        draw(still(MODEL, 1), device="coffee")
+    for name in ("coffee", "mps", "meta"):
+        with pytest.raises(InputError, match=f"`device` must be cpu, cuda or cuda:N, got `{name}`"):
+            draw(still(MODEL, 1), device=name)
     with pytest.raises(MissingAssetError, match="There is no device cuda:99"):
         draw(still(MODEL, 1), device="cuda:99")

@@ -126,3 +126,17 @@ def test_unusable_latents_are_refused(vae):
         decode_videos(vae, torch.zeros(1, 1, 4, 2, 2))
     with pytest.raises(InputError, match="`latents` must be finite"):
         decode_videos(vae, torch.full((1, 1, 16, 2, 2), torch.nan))
+
+
+def test_latents_are_taken_about_the_mean_of_each_channel_convention():
+    """(z - latents_mean) / latents_std * scaling_factor, as diffusers defines these entries of the config."""
+    plain = toy_vae(scaling_factor=0.7)
+    channels = plain.config.latent_channels
+    mean, deviation = torch.linspace(-2, 2, channels), torch.linspace(0.2, 3, channels)
+    moved = toy_vae(scaling_factor=0.7, latents_mean=mean.tolist(), latents_std=deviation.tolist())
+    moved.load_state_dict(plain.state_dict())
+    videos = torch.rand((1, 5, 32, 32, 3), generator=torch.Generator().manual_seed(3))
+    latents, expected = encode_videos(moved, videos), encode_videos(plain, videos) / 0.7
+    expected = (expected - mean[:, None, None]) / deviation[:, None, None] * 0.7
+    assert_arrays_close(latents.numpy(), expected.numpy(), atol=1e-5)
+    assert_arrays_close(decode_videos(moved, latents).numpy(), decode_videos(plain, encode_videos(plain, videos)).numpy(), atol=1e-5)

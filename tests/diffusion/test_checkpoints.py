@@ -211,9 +211,13 @@ def test_the_autoencoder_comes_back_the_same(tmp_path):
     for path in (tmp_path, tmp_path / "vae"):
         with torch.no_grad():
             assert torch.equal(load_vae(path).decode(latents).sample, vae.decode(latents).sample)
+    edit(tmp_path / "vae", latents_mean=[-1.5, 0, 2, 0.1], latents_std=[0.5, 1, 2, 3.0])
+    assert load_vae(tmp_path).config["latents_mean"] == [-1.5, 0, 2, 0.1]
     for changes, message in (
         ({"block_out_channels": [4, 4, 4, 16]}, "of shape"), ({"layers_per_block": 60000}, "more layers than"),
         ({"down_block_types": ["Strange"] * 4}, "cannot be built"), ({"norm_num_groups": 3}, "cannot be built"),
+        ({"latents_std": [1.0, 1.0, 0.0, 1.0]}, "latents_std"), ({"latents_mean": [0.1] * 5}, "5 numbers"),
+        ({"latents_mean": "a"}, "not a value"),
     ):  # fmt: skip
         shutil.copytree(tmp_path / "vae", tmp_path / "bad", dirs_exist_ok=True)
         edit(tmp_path / "bad", **changes)

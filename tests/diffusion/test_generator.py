@@ -2,6 +2,7 @@
 """The mmvdm generator: real classes at toy size on the toy head."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,6 +252,48 @@ def test_parts_that_do_not_fit_are_named():
     refused(FormatError, "50 maps", lambda: picture_size(toy_pipeline(transformer=toy_transformer(map_channels=50)), folder))
     refused(FormatError, "not squares", lambda: picture_size(toy_pipeline(transformer=toy_transformer(sample_width=6)), folder))
     assert picture_size(toy_pipeline(), folder) == SIZE
+
+
+def test_a_check_finds_what_sampling_would_without_reading_weights(weights, tmp_path):
+    MMVDMGenerator(weights, **SETTINGS).check(5, 7)
+    copy = tmp_path / "copy"
+    shutil.copytree(weights, copy)
+    file = copy / "transformer" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    generator = MMVDMGenerator(copy, **SETTINGS)
+    refused(FormatError, "not a whole safetensors file", lambda: generator.check(5, 7))
+    refused(MissingAssetError, "model_index", lambda: MMVDMGenerator(tmp_path).check(5, 7))
+    refused(InputError, "`device`", lambda: MMVDMGenerator(weights, device="mps").check(5, 7))
+    refused(InputError, "GB", lambda: MMVDMGenerator(weights, gpu_gb=1e-6).check(5, 7))
+    refused(InputError, "overlap", lambda: MMVDMGenerator(weights, frame_block=5, overlap=5).check(5, 7))
+
+
+@pytest.mark.parametrize(("mode", "views"), [("rollout", 3), ("stochastic", 5)])
+def test_each_step_shows_the_views_of_its_block(weights, mode, views):
+    seen: list[tuple[int, torch.Size]] = []
+
+    def look(step: int, pictures: torch.Tensor) -> None:
+        assert 0 <= pictures.min() and pictures.max() <= 1
+        seen.append((step, pictures.shape))
+
+    video = make(weights, mode=mode, on_step=look)
+    assert [step for step, _ in seen] == [0, 1] * (len(seen) // 2)
+    assert all(shape[2:] == (SIZE // 8, SIZE // 8, 3) for _, shape in seen)
+    assert max(shape[0] for _, shape in seen) == views
+    assert_same(video, make(weights, mode=mode))  # looking changes nothing
+
+
+def test_a_run_that_is_stopped_frees_the_device(monkeypatch):
+    pipeline, freed = toy_pipeline(), []
+    monkeypatch.setattr(pipeline, "maybe_free_model_hooks", lambda: freed.append(True))
+    blocks = plan_blocks(5, 7, view_block=3, frame_block=5, overlap=1, mode="stochastic")
+
+    def stop(stage: str, done: int, total: int) -> None:
+        raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        sample_grid(pipeline, make_scene(REFERENCE, PLAN, MODEL, SIZE), blocks, Sampling(steps=2, view_block=3), progress=stop)
+    assert freed
 
 
 def test_a_card_with_room_takes_the_whole_grid_at_once(weights):

@@ -178,9 +178,7 @@ def test_text_reaches_a_model_with_text_parts():
     text = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
     silent, told = (pipeline(**conditions, num_inference_steps=1, encoder_hidden_states=words) for words in (None, text))
     assert not torch.allclose(silent, told)
-    assert_arrays_close(
-        pipeline(**conditions, num_inference_steps=1, encoder_hidden_states=text, batch_guidance=True), told, atol=1e-5
-    )
+    assert_arrays_close(pipeline(**conditions, num_inference_steps=1, encoder_hidden_states=text, batch_guidance=True), told, atol=1e-5)
 
 
 def test_progress_and_previews_come_at_every_step(pipeline):

@@ -2,6 +2,7 @@
 """`mvp4d create --generator mmvdm` with a toy model: the walk, the resume, and which generator `auto` takes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from skimage import data
 
 from mvp4d_core.avatar import load_avatar
-from mvp4d_core.create import EVALUATION, CreateSettings, choose_generator, create_avatar
+from mvp4d_core.create import CreateSettings, choose_generator, create_avatar
 from mvp4d_core.diffusion.generator import MMVDMGenerator
-from mvp4d_core.errors import Cancelled, FormatError, InputError, MissingAssetError
+from mvp4d_core.errors import Cancelled, FormatError, InputError, MissingAssetError, MVP4DError
+from mvp4d_core.evaluation.report import EVALUATION
 from mvp4d_core.generate import ProxyGenerator, load_multiview
 from mvp4d_core.io.images import write_image
 from tests.support.asserts import assert_arrays_close
@@ -53,12 +55,15 @@ def test_a_walk_that_was_stopped_among_its_blocks_ends_as_the_uninterrupted_one(
 
 
 def test_auto_takes_the_better_one_by_the_figures_beside_the_weights(weights, tmp_path):
-    assert choose_generator("auto", weights=str(weights))[0] == "proxy"  # no figures, no hope
+    name, _, (notice,) = choose_generator("auto", weights=str(weights))  # no figures, no hope
+    assert name == "proxy" and "no figures" in notice and str(weights) in notice and "--publish" in notice
     better = {name: value + 1 for name, value in FIGURES.items()}
     for proxy, nano, wanted in ((FIGURES, better, MMVDMGenerator), (better, FIGURES, ProxyGenerator), (FIGURES, FIGURES, ProxyGenerator)):
         (weights / EVALUATION).write_text(json.dumps({"proxy": proxy, "nano": nano, "identities": 20}))
         try:
-            assert isinstance(choose_generator("auto", weights=str(weights))[1], wanted)
+            _, chosen, notices = choose_generator("auto", weights=str(weights), mode="stochastic", gpu_gb=8.0)
+            assert isinstance(chosen, wanted) and notices == ()
+            assert wanted is ProxyGenerator or (chosen.mode, chosen.gpu_gb) == ("stochastic", 8.0)
         finally:
             (weights / EVALUATION).unlink()
     (weights / EVALUATION).write_text("{")
@@ -67,11 +72,33 @@ def test_auto_takes_the_better_one_by_the_figures_beside_the_weights(weights, tm
     (weights / EVALUATION).unlink()
 
 
+def test_auto_does_without_the_bundled_model_but_not_without_weights_that_were_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("mvp4d_core.create.nano_folder", lambda: tmp_path / "not here")
+    assert choose_generator("auto")[::2] == ("proxy", ())
+    with pytest.raises(MissingAssetError, match="no folder"):
+        choose_generator("auto", weights=str(tmp_path / "none"))
+
+
 def test_what_cannot_work_is_said_before_tracking_starts(weights, tmp_path):
     photo = tmp_path / "photo.png"
     write_image(photo, np.full((64, 64, 3), 0.5))  # has no face: tracking would say so
     with pytest.raises(MissingAssetError, match="no folder"):
         create_avatar(photo, tmp_path / "out", CreateSettings(generator="mmvdm", weights=str(tmp_path / "none")))
-    with pytest.raises(InputError, match="generator"):
-        create_avatar(photo, tmp_path / "out", CreateSettings(generator="magic"))
+    damaged = tmp_path / "damaged"
+    shutil.copytree(weights, damaged)
+    file = damaged / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    chosen = {"generator": "mmvdm", "weights": str(weights)}
+    attempts: list[tuple[type[MVP4DError], str, dict]] = [
+        (MissingAssetError, "no folder", {"weights": str(tmp_path / "none")}),
+        (InputError, "generator", {"generator": "magic"}),
+        (FormatError, "not a whole safetensors file", chosen | {"weights": str(damaged)}),
+        (InputError, r"1 \+ 4k", chosen | {"frames": 20}),
+        (InputError, "cannot be made with", chosen | {"gpu_gb": 1e-6}),
+        (InputError, "`mode`", chosen | {"mode": "sideways"}),
+        (InputError, "`preset`", {"preset": 90}),
+    ]
+    for kind, part, options in attempts:
+        with pytest.raises(kind, match=part):
+            create_avatar(photo, tmp_path / "out", CreateSettings(**options))
     assert not (tmp_path / "out").exists()

@@ -35,6 +35,7 @@ class Host:
 
     folder: Path
     bars: list[tuple[int, list[int]]] = field(default_factory=list)  # (total, values)
+    previews: list[tuple[str, Any, int]] = field(default_factory=list)  # (format, picture, largest side)
     texts: list[str] = field(default_factory=list)
     interrupted: bool = False
     disable_metadata: bool = False
@@ -94,9 +95,11 @@ def _comfy_modules(host: Host) -> dict[str, ModuleType]:
             self.total, self.values = total, []
             host.bars.append((total, self.values))
 
-        def update_absolute(self, value: int, total: int | None = None) -> None:
+        def update_absolute(self, value: int, total: int | None = None, preview: tuple[str, Any, int] | None = None) -> None:
             assert 0 <= value <= (total or self.total), (value, total, self.total)
             self.values.append(value)
+            if preview is not None:
+                host.previews.append(preview)
 
     management = _module(
         "comfy.model_management",

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLCogVideoX
 
 from mvp4d_core.conditioning import plan_views
 from mvp4d_core.diffusion.transformer import MVP4DTransformer3DModel
-from mvp4d_core.rig import Performance, personalize
+from mvp4d_core.rig import Performance, head_model_digest, personalize
 from mvp4d_core.training.clip import Clip
 from mvp4d_core.training.latents import CachedClip, CacheSettings, encode_clips, open_cache
 from mvp4d_core.training.store import ClipSource
@@ -38,7 +38,7 @@ def toy_clip(seed: int = 0, views: int = 4, frames: int = 5, size: int = SIZE) -
     pictures[..., 0] += np.arange(frames, dtype=np.uint8)[:, None, None] * 5
     return Clip(
         frames=pictures, alphas=pictures[..., 1].copy(), cameras=plan.cameras, inside=None, performance=performance,
-        shape=shape, offsets=offsets, head_digest="toy", name=f"toy-{seed}", source="tests",
+        shape=shape, offsets=offsets, head_digest=head_model_digest(model), name=f"toy-{seed}", source="tests",
     )  # fmt: skip
 
 

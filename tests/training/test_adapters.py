@@ -25,7 +25,7 @@ from mvp4d_core.training.adapters.nersemble import read_nersemble
 from mvp4d_core.training.adapters.renderme360 import read_renderme360
 from mvp4d_core.training.adapters.tracks import Track, face_the_front, load_track, save_track
 from mvp4d_core.training.adapters.vfhq import read_vfhq
-from mvp4d_core.training.curriculum import nano_curriculum
+from mvp4d_core.training.curriculum import Curriculum, Modality, Stage, nano_curriculum
 from mvp4d_core.training.recipes import gather, split_people
 from mvp4d_core.training.store import _write_video
 from tests.support.toy_head import toy_head_model
@@ -191,9 +191,10 @@ def test_ava256(tmp_path):
         entries.append({"cameraId": f"4000{number}", "K": K.T.tolist(), "T": T.T.tolist(), "distortion": [0.1, 0, 0, 0]})
         parts = np.full((HEIGHT, WIDTH), 2, np.uint8)
         parts[0, :] = 3  # a chair
-        with zipfile.ZipFile(decoder / "image" / f"cam4000{number}.zip", "w") as images, zipfile.ZipFile(
-            decoder / "segmentation_parts" / f"cam4000{number}.zip", "w"
-        ) as masks:
+        with (
+            zipfile.ZipFile(decoder / "image" / f"cam4000{number}.zip", "w") as images,
+            zipfile.ZipFile(decoder / "segmentation_parts" / f"cam4000{number}.zip", "w") as masks,
+        ):
             for frame in range(8):
                 images.writestr(f"cam4000{number}/{frame:06d}.avif", encoded(picture(frame), "AVIF", quality=100, subsampling="4:4:4"))
                 masks.writestr(f"{frame:06d}.png", encoded(parts, "PNG"))
@@ -231,11 +232,19 @@ def test_renderme360(tmp_path):
             anno[f"Calibration/{name}/RT"] = np.linalg.inv(camera.camera_from_world)
     save_track(track(), tmp_path / "0026_e0.safetensors")
     (source,) = read_renderme360(tmp_path, tmp_path, MODEL)
-    assert source.holes == () and source.identity == "renderme360 0026"
+    assert source.holes == () and source.identity == "renderme360 0026" and source.made_of
+    assert (source.views, source.frames) == (len(sources), len(track().frames))
     check(source.load(SIZE), track(), sources, distortion=D)
-    (tmp_path / "0026" / "0026_e0_anno.smc").write_bytes(b"no")
-    with pytest.raises(FormatError, match=r"no sound \.smc"):
-        next(iter(read_renderme360(tmp_path, tmp_path, MODEL))).load(SIZE)
+    with h5py.File(tmp_path / "0026" / "0026_e0_anno.smc", "a") as anno:
+        del anno["Camera/00"]
+    (source,) = read_renderme360(tmp_path, tmp_path, MODEL)
+    assert "lacks the mattes of 1 cameras, such as 00" in source.holes[0]
+    (tmp_path / "0026" / "0026_e0_anno.smc").unlink()
+    (source,) = read_renderme360(tmp_path, tmp_path, MODEL)
+    assert "no group Calibration" in source.holes[0]
+    (tmp_path / "0026" / "0026_e0_raw.smc").write_bytes(b"no")
+    (source,) = read_renderme360(tmp_path, tmp_path, MODEL)
+    assert "no sound .smc" in source.holes[0]
 
 
 @pytest.mark.parametrize("kind", ["pictures", "video"])
@@ -271,18 +280,23 @@ def in_camera_axes(a_track, camera_from_world):
 
 def test_gather_tells_holes_and_splits_people(tmp_path):
     folder, tracks, _ = nersemble(tmp_path)
+    curriculum = Curriculum((Stage(1, SIZE, 1e-3, 0.0, (Modality("multiview", 2, 5, 1.0, 1),)),))
     options = {"head_model": MODEL, "tracks": tracks}
-    data = gather([f"nersemble:{folder}"], 0, 0, nano_curriculum(), **options)
+    data = gather([f"nersemble:{folder}"], 0, 0, curriculum, **options)
     assert len(data.train) == 1 and data.heldout == [] and data.holes == []
+    with pytest.raises(InputError, match="No clip of 1 has 3 views x 1 frames, which `static` needs"):
+        gather([f"nersemble:{folder}"], 0, 0, nano_curriculum(), **options)
+    with pytest.raises(InputError, match="No held-out clip of 2 has"):  # two forms for the three kinds of clips
+        gather([], 9, 2, nano_curriculum(), head_model=MODEL)
     (tracks / "017_EXP-2-eyes.safetensors").unlink()
     with pytest.raises(InputError, match=r"017_EXP-2-eyes: its track .* is missing"):
-        gather([f"nersemble:{folder}"], 0, 0, nano_curriculum(), **options)
+        gather([f"nersemble:{folder}"], 0, 0, curriculum, **options)
     with pytest.raises(InputError, match="no clip to train on"):
-        gather([f"nersemble:{folder}"], 0, 0, nano_curriculum(), skip_incomplete=True, **options)
+        gather([f"nersemble:{folder}"], 0, 0, curriculum, skip_incomplete=True, **options)
     with pytest.raises(InputError, match="--tracks"):
-        gather([f"nersemble:{folder}"], 0, 0, nano_curriculum(), head_model=MODEL)
+        gather([f"nersemble:{folder}"], 0, 0, curriculum, head_model=MODEL)
     with pytest.raises(InputError, match="no prepared clip"):
-        gather([str(folder)], 0, 0, nano_curriculum(), head_model=MODEL)
+        gather([str(folder)], 0, 0, curriculum, head_model=MODEL)
     many = [replace(data.train[0], name=f"clip {k}", identity=f"person {k // 3}") for k in range(30)]
     kept, judged = split_people(many, 5)
     assert len(judged) == 6 and not {s.identity for s in kept} & {s.identity for s in judged}
@@ -298,3 +312,12 @@ def test_long_recordings_become_pieces(tmp_path):
     assert all(a.name < b.name for a, b in pairwise(sources))
     with pytest.raises(FormatError, match="ends after 8 of 49"):
         sources[0].load(SIZE)
+
+
+def test_synthetic_clips_know_how_they_are_made():
+    def made(presets=(120,), **settings):
+        data = gather([], 12, 12, nano_curriculum(), head_model=MODEL, presets=presets, **settings)
+        return data.train[0].made_of, data.heldout[0].made_of
+
+    assert made() == made(device="cuda") and made()[0] != made((360,))[0]
+    assert json.loads(made()[0])[0]["outcrops"] > 0 and json.loads(made()[1])[0]["outcrops"] == 0

@@ -2,6 +2,7 @@
 """Curricula: what is shown when, and what it costs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,10 @@ def test_json_round_trip_and_what_is_refused(tmp_path):
         assert read_curriculum(path) == curriculum
         path.write_text(json.dumps({"curriculum": curriculum.to_json(), "precision": "bf16"}))
         assert read_curriculum(path) == curriculum
+    # files of before `both` are accepted, and mean none of it
+    values = nano_curriculum().to_json()
+    del values["both"]
+    assert Curriculum.from_json(values) == replace(nano_curriculum(), both=0.0)
     for text in ("{", "[]", "{}", '{"stages": []}', '{"stages": [{"steps": 1}]}'):
         path.write_text(text)
         with pytest.raises(InputError):
@@ -73,6 +78,9 @@ def test_scaling_keeps_the_proportions():
     assert small.steps == 60 and small.longest == {64: 13} and small.seed == 7
     assert all(m.batch == 1 for stage in small.stages for m in stage.modalities)
     assert small.stages[0].learning_rate == nano_curriculum().stages[0].learning_rate / 2
+    seeded = replace(whole, seed=5, warmup=whole.steps)
+    assert scaled(seeded) == seeded and scaled(seeded, seed=6) == replace(seeded, seed=6)
+    assert scaled(seeded, steps=60).warmup == 12
 
 
 def test_the_estimate_counts_what_torch_counts():

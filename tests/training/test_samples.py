@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cached clips and the samples that are drawn from them, against the clips themselves."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,19 +13,22 @@ from hypothesis import strategies as st
 
 from mvp4d_core.conditioning.maps import MAP_SLICES, condition_maps
 from mvp4d_core.errors import FormatError, InputError
+from mvp4d_core.io import safetensors_numpy
 from mvp4d_core.rig import personalize
 from mvp4d_core.training.curriculum import Curriculum, Modality, Stage
 from mvp4d_core.training.latents import (
     CacheSettings,
     encode_clips,
-    encode_videos,
+    encode_frames,
     is_cached,
     open_cache,
     open_cached,
+    vae_digest,
     window_starts,
 )  # fmt: skip
 from mvp4d_core.training.samples import BatchSource, draw_given, draw_sample, usable
 from mvp4d_core.training.store import ClipSource
+from mvp4d_core.training.vae import VAEConfig, build_vae
 from tests.support.toy_clips import SIZE, toy_cache, toy_clip, toy_vae
 from tests.support.toy_head import toy_head_model
 
@@ -47,7 +51,7 @@ def expected_maps(clip, frames, reference):
 def test_the_cache_holds_the_clip(cached):
     clip, vae = toy_clip(0), toy_vae()
     assert (cached.views, cached.latent_frames, cached.latent_size) == (4, 2, (4, 4))
-    latents = encode_videos(vae, clip.frames, bfloat16=True)
+    latents = encode_frames(vae, clip.frames, bfloat16=True)
     for view in range(4):
         torch.testing.assert_close(cached.read("latents", view, 0, 2).float(), latents[view], rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(cached.read("maps", view, 0, 2), expected_maps(clip, slice(None), 0)[view], atol=2e-3)
@@ -57,7 +61,7 @@ def test_the_cache_holds_the_clip(cached):
 
 def test_videos_that_go_through_the_vae_together_come_out_as_alone():
     clip, vae = toy_clip(1), toy_vae()
-    together, alone = encode_videos(vae, clip.frames), torch.cat([encode_videos(vae, video[None]) for video in clip.frames])
+    together, alone = encode_frames(vae, clip.frames), torch.cat([encode_frames(vae, video[None]) for video in clip.frames])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -104,20 +108,20 @@ def test_withheld_groups_are_zero_for_photo_and_targets(cached):
 @settings(max_examples=60, deadline=None)
 @given(views=st.integers(1, 9), length=st.integers(1, 13), seed=st.integers(0, 10_000))
 def test_given_latents_leave_something_to_generate(views, length, seed):
-    pattern = draw_given(views, length, CURRICULUM, np.random.default_rng(seed))
+    pattern = draw_given(views, length, replace(CURRICULUM, both=0.5), np.random.default_rng(seed))
     assert pattern.shape == (views, length) and not pattern.all()
     whole, prefix = pattern.all(axis=1), pattern.all(axis=0)
-    # whole views, or the same prefix of every view
-    assert (pattern == whole[:, None]).all() or (pattern == prefix).all()
+    # whole views and the same prefix of every view, nothing else
+    assert (pattern == whole[:, None] | prefix).all()
     assert (np.diff(prefix.astype(int)) <= 0).all()
 
 
 def test_reference_patterns_come_as_often_as_asked():
-    rng, counts = np.random.default_rng(0), np.zeros(3)
+    rng, counts = np.random.default_rng(0), np.zeros((2, 2))
     for _ in range(4000):
-        pattern = draw_given(8, 4, CURRICULUM, rng)
-        counts[0 if not pattern.any() else 1 if pattern.all(axis=1).any() else 2] += 1
-    np.testing.assert_allclose(counts / 4000, [0.5, 0.25, 0.25], atol=0.03)
+        pattern = draw_given(8, 4, replace(CURRICULUM, both=0.5), rng)
+        counts[int(pattern.all(axis=1).any()), int(pattern.all(axis=0).any())] += 1
+    np.testing.assert_allclose(counts / 4000, np.array([[0.5, 0.25], [0.25, 0.5]]) / 1.5, atol=0.03)
 
 
 def test_a_batch_depends_on_seed_step_and_process_alone(cached):
@@ -151,13 +155,52 @@ def test_a_cache_goes_on_where_it_was_stopped_and_tells_what_it_left_out(tmp_pat
     options = {"vae": toy_vae(), "head_model": toy_head_model()}
     cache = CacheSettings(size=SIZE, frames=5, windows=2, stills=1)
     assert encode_clips(sources[:1], tmp_path, settings=cache, **options) == []
-    assert is_cached(tmp_path, "clip/0") and not is_cached(tmp_path, "clip/1")
+    origin = open_cache(tmp_path)[0].origin
+    assert is_cached(tmp_path, "clip/0", origin) and not is_cached(tmp_path, "clip/1", origin)
     (tmp_path / ".mvp4d-unfinished-1.part").write_bytes(b"")
     assert encode_clips(sources, tmp_path, settings=cache, **options) == ["clip/1: its cameras are lost"]
     assert made == [0, 1, 2]
     assert [(clip.name, clip.latent_frames) for clip in open_cache(tmp_path)] == [("toy-0", 2)] * 2 + [("toy-2", 2)] * 2
-    with pytest.raises(InputError, match="another VAE or other settings"):
+    with pytest.raises(InputError, match="another VAE, another head or other settings"):
         encode_clips(sources, tmp_path, settings=replace(cache, stills=2), **options)
+    head = toy_head_model()
+    other = replace(head, v_template=head.v_template * np.float32(1.1))
+    with pytest.raises(InputError, match="another head"):
+        encode_clips(sources, tmp_path, settings=cache, vae=options["vae"], head_model=other)
+    (complaint,) = encode_clips(sources[:1], tmp_path / "other", settings=cache, vae=options["vae"], head_model=other)
+    assert "of another head" in complaint
+    with pytest.raises(InputError, match="made otherwise"):
+        encode_clips([replace(sources[0], made_of="other presets")], tmp_path, settings=cache, **options)
+
+
+def test_a_vae_has_one_digest_on_any_number_of_threads():
+    vae, threads = build_vae(VAEConfig()), torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(vae_digest(vae))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1]
+    vae.register_to_config(latents_mean=[0.5] * 16)
+    assert vae_digest(vae) != found[0]
+
+
+def test_a_cache_of_an_earlier_version_is_accepted(tmp_path):
+    source = ClipSource("clip", "person", lambda size: toy_clip(0, views=2))
+    options = {"vae": toy_vae(), "head_model": toy_head_model(), "settings": CacheSettings(size=SIZE, frames=5, windows=1)}
+    encode_clips([source], tmp_path, **options)
+    made_with = json.loads((tmp_path / "cache.json").read_text())
+    (tmp_path / "cache.json").write_text(
+        json.dumps({key: made_with[key] for key in made_with.keys() - {"head", "autoencoder"}} | {"vae": "0"})
+    )
+    (file,) = open_cache(tmp_path)
+    tensors, metadata = safetensors_numpy.read(file.path)
+    safetensors_numpy.write(file.path, tensors, {key: value for key, value in metadata.items() if key != "origin"})
+    before = file.path.read_bytes()
+    assert encode_clips([replace(source, made_of="anything")], tmp_path, **options) == []
+    assert file.path.read_bytes() == before and json.loads((tmp_path / "cache.json").read_text()) == made_with
 
 
 def test_damaged_cache_files_are_refused(cached, tmp_path):

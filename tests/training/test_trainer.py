@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from mvp4d_core.diffusion.guidance import ModelInput
-from mvp4d_core.diffusion.schedule import signal_power
+from mvp4d_core.diffusion.schedule import add_noise, signal_power
 from mvp4d_core.errors import Cancelled, FormatError, InputError, MVP4DError
+from mvp4d_core.training import objective
 from mvp4d_core.training.checkpoints import checkpoint_folders, load_checkpoint
 from mvp4d_core.training.curriculum import Curriculum, Modality, Stage
 from mvp4d_core.training.objective import sample_losses
@@ -114,11 +115,27 @@ def test_a_run_of_another_recipe_is_refused(clips, tmp_path):
         train(toy_transformer(), clips, clips, replace(CURRICULUM, seed=4), tmp_path, PLAIN)
 
 
+def test_a_run_of_other_clips_is_refused_and_an_older_config_accepted(clips, tmp_path):
+    with pytest.raises(Cancelled):
+        train(toy_transformer(), clips, clips, CURRICULUM, tmp_path, PLAIN, stop_at(1))
+    others = {SIZE: [replace(clip, origin="other") for clip in clips[SIZE]]}
+    with pytest.raises(InputError, match="differs in: clips"):
+        train(toy_transformer(), others, clips, CURRICULUM, tmp_path, PLAIN)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    older = {key: value for key, value in config.items() if key != "clips"}
+    older["curriculum"] = {key: value for key, value in config["curriculum"].items() if key != "both"}
+    path.write_text(json.dumps(older))
+    with pytest.raises(Cancelled):
+        train(toy_transformer(), others, clips, replace(CURRICULUM, both=0.5), tmp_path, PLAIN, stop_at(2))
+    assert json.loads(path.read_text())["curriculum"]["both"] == 0.5
+
+
 def test_nan_ends_the_run_with_the_state_before_it(clips, tmp_path):
     model = toy_transformer()
     with torch.no_grad():
         model.proj_out.bias[0] = torch.nan
-    with pytest.raises(MVP4DError, match="at step 0"):
+    with pytest.raises(MVP4DError, match="at step 0; begin another run"):
         train(model, clips, clips, CURRICULUM, tmp_path, PLAIN)
 
 
@@ -185,6 +202,20 @@ def test_dropped_conditions_reach_the_model_as_zeros(clips):
     oracle = Oracle(batch.latents, torch.full((len(batch.latents),), 0.5))
     sample_losses(oracle, batch, snr_shift=1.0, generator=torch.Generator().manual_seed(0))
     assert not oracle.seen.maps.any() and not oracle.seen.reference_maps.any() and not oracle.seen.reference_hidden_states.any()
+
+
+def test_powers_go_to_the_device_as_float32(clips, monkeypatch):
+    """Apple's devices have no float64."""
+    seen = []
+
+    def watched(clean, noise, power):
+        seen.append(power.dtype)
+        return add_noise(clean, noise, power)
+
+    monkeypatch.setattr(objective, "add_noise", watched)
+    batch = BatchSource(clips, CURRICULUM).batch(0).to(torch.device("cpu"), torch.float32)
+    sample_losses(Oracle(batch.latents, torch.full((2,), 0.5)), batch, snr_shift=1.0, generator=torch.Generator().manual_seed(0))
+    assert seen == [torch.float32]
 
 
 def test_the_untrained_loss_is_the_velocity_s_power(clips):

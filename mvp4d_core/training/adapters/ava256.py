@@ -50,7 +50,8 @@ def read_ava256(folder: Path, tracks: Path, head_model: HeadModel) -> Iterator[C
             holes.append(f"{len(unsegmented)} of {len(images)} cameras lack segmentation_parts, such as {unsegmented[0]}.")
         for segment in _segments(decoder / "frame_list.csv") or [""]:
             name = f"{capture}_{segment}".rstrip("_")
-            yield from pieces(name, capture, NAME, tracks / f"{name}.safetensors", holes, partial(_views, decoder, images), head_model)
+            views = partial(_views, decoder, images)
+            yield from pieces(name, capture, NAME, tracks / f"{name}.safetensors", holes, views, head_model, len(images))
 
 
 def _segments(path: Path) -> list[str]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the readers share: a recording's views, and the clip that is cut out of them around a tracked head."""
 
+import hashlib
 import importlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -52,8 +53,9 @@ def pieces(
     holes: Sequence[str],
     views: Callable[[], Sequence[View]],
     head_model: HeadModel,
+    cameras: int,
 ) -> Iterator[ClipSource]:
-    """The clips of one recording; where something is missing, one source with the holes."""
+    """The clips of one recording by so many `cameras`; where something is missing, one source with the holes."""
     found = [*holes, *([] if track_file.is_file() else [f"its track {track_file} is missing."])]
     track = None
     if not found:
@@ -64,10 +66,14 @@ def pieces(
     if track is None:
         yield ClipSource(name, f"{source} {identity}", partial(_nothing, name), tuple(found))
         return
+    made_of = hashlib.sha256(track_file.read_bytes()).hexdigest()
     for number, start in enumerate(range(0, max(1, len(track.frames) - SHORTEST + 1), PIECE)):
         piece = track.piece(start, start + PIECE)
         title = f"{identity} {name} {number}"
-        yield ClipSource(f"{name}-{number:03d}", f"{source} {identity}", partial(cut_clip, title, source, views, piece, head_model))
+        yield ClipSource(
+            f"{name}-{number:03d}", f"{source} {identity}", partial(cut_clip, title, source, views, piece, head_model),
+            views=cameras, frames=len(piece.frames), made_of=made_of,
+        )  # fmt: skip
 
 
 def cut_clip(name: str, source: str, views: Callable[[], Sequence[View]], track: Track, head_model: HeadModel, size: int) -> Clip:

@@ -48,7 +48,7 @@ def read_nersemble(folder: Path, tracks: Path, head_model: HeadModel) -> Iterato
         if missing:
             holes.append(f"it lacks {len(missing)} of {len(mattes)} mattes, such as {missing[0]}.")
         views = partial(_views, calibration, videos, mattes)
-        yield from pieces(name, person.name, NAME, tracks / f"{name}.safetensors", holes, views, head_model)
+        yield from pieces(name, person.name, NAME, tracks / f"{name}.safetensors", holes, views, head_model, len(videos))
 
 
 def _views(calibration: Path, videos: Sequence[Path], mattes: Sequence[Path]) -> list[View]:

@@ -38,19 +38,38 @@ def read_renderme360(folder: Path, tracks: Path, head_model: HeadModel) -> Itera
     for path in sorted(folder.rglob("*.smc")):
         recordings.setdefault(path.stem.removesuffix("_raw").removesuffix("_anno"), []).append(path)
     for name, files in recordings.items():
-        yield from pieces(name, name.split("_")[0], NAME, tracks / f"{name}.safetensors", [], partial(_views, name, files), head_model)
+        try:
+            holes, cameras = [], len(_cameras(name, files))
+        except FormatError as error:
+            holes, cameras = [str(error)], 0
+        track, views = tracks / f"{name}.safetensors", partial(_views, name, files)
+        yield from pieces(name, name.split("_")[0], NAME, track, holes, views, head_model, cameras)
+
+
+def _cameras(name: str, files: Sequence[Path]) -> list[str]:
+    """The cameras that have pictures and mattes."""
+    h5py, found = _h5py(), {"color": set[str](), "mask": set[str]()}
+    calibrated = False
+    for path in files:
+        with _open(h5py, path) as file:
+            calibrated |= "Calibration" in file
+            for camera in file.get("Camera", ()):
+                for kind in found.keys() & file["Camera"][camera].keys():
+                    found[kind].add(camera)
+    if not calibrated or not found["color"]:
+        raise FormatError(f"{name} has no group Calibration, or no pictures in Camera. Download both its _anno.smc and its _raw.smc.")
+    if bare := sorted(found["color"] - found["mask"]):
+        raise FormatError(f"{name} lacks the mattes of {len(bare)} cameras, such as {bare[0]}. Download its _anno.smc and its _raw.smc.")
+    return sorted(found["color"])
 
 
 def _views(name: str, files: Sequence[Path]) -> list[View]:
-    h5py = _h5py()
+    cameras, h5py = _cameras(name, files), _h5py()
     opened = [_open(h5py, path) for path in files]
     try:
-        calibration = next((file["Calibration"] for file in opened if "Calibration" in file), None)
-        cameras = [camera for file in opened if "Camera" in file for camera in file["Camera"] if "color" in file["Camera"][camera]]
-        if calibration is None or not cameras:
-            raise FormatError(f"{name} has no group Calibration, or no pictures in Camera. Download both its _anno.smc and its _raw.smc.")
+        calibration = next(file["Calibration"] for file in opened if "Calibration" in file)
         views = []
-        for camera in sorted(set(cameras)):
+        for camera in cameras:
             K, D, pose = (np.asarray(calibration[camera][key][()], dtype=np.float64) for key in ("K", "D", "RT"))
             first = next(iter(_pictures(h5py, files, camera, None)))[0]
             views.append(View(

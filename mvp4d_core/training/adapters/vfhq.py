@@ -41,7 +41,7 @@ def read_vfhq(folder: Path, tracks: Path, head_model: HeadModel) -> Iterator[Cli
         holes = [] if mattes.is_file() else [f"its mattes {mattes} are missing."]
         if path.is_dir() and not _pictures(path):
             holes.append(f"{path} has no pictures.")
-        yield from pieces(name, identity, NAME, track, holes, partial(_views, path, track, mattes), head_model)
+        yield from pieces(name, identity, NAME, track, holes, partial(_views, path, track, mattes), head_model, 1)
 
 
 def _views(path: Path, track: Path, mattes: Path) -> list[View]:

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...cameras import Camera, project
+from ...cameras import Camera
 from ...errors import InputError
-from ...rig import HeadModel, Parameters, Performance, head_model_digest, joint_transforms, personalize, skin
-from ...rotations import axis_angle_to_matrix
-from ...tracking.reference import Reference, quantised
+from ...rig import HeadModel, Performance
 from ..clip import Clip
 from .beards import grow_beard
 from .glasses import put_on_glasses
@@ -19,6 +17,7 @@ from .hair import grow_hair
 from .identity import draw_identity, identity_of
 from .lights import random_background, random_lights
 from .noise import named_rng
+from .outcrops import random_window
 from .performances import random_performance
 from .scenes import Scene, build_scene, render_frame
 from .skins import beard_zone, paint_skin, worn_texture
@@ -41,6 +40,7 @@ class StudioSettings:
         atlas: texels along a side of the skin, or None for three times the picture's side, 256 to 1024.
         motion: scale of head turns and travel.
         jitter: scale of the random changes of cameras: distance, field of view, crop.
+        outcrops: how many of `render_clip`'s views show a picture that ends within the crop, 0..1.
         threads: that work side by side on the CPU; the pictures do not depend on it.
         device: `cpu` for the numba kernels, or a torch device such as `cuda`, on which pictures agree with the CPU's but for rounding.
     """
@@ -50,6 +50,7 @@ class StudioSettings:
     atlas: int | None = None
     motion: float = 1.0
     jitter: float = 1.0
+    outcrops: float = 0.25
     threads: int = 1
     device: str = "cpu"
 
@@ -120,27 +121,39 @@ def render_clip(
     cameras = random_cameras(place, named_rng("cameras", place.person.key), views, size, preset, settings.jitter)
     rng = named_rng("background", place.person.key)
     walls = [np.ones(3, np.float32) if background == "white" else random_background(rng, size) for _ in range(views)]
-    return shoot(place, cameras, walls, settings=settings, name=f"{split}-{seed}")
+    windows = [random_window(named_rng("outcrops", place.person.key, view), size, settings.outcrops) for view in range(views)]
+    return shoot(place, cameras, walls, windows, settings=settings, name=f"{split}-{seed}")
 
 
 def shoot(
     place: Scene,
     cameras: Sequence[Camera],
     walls: Sequence[np.ndarray] | None = None,
+    windows: Sequence[np.ndarray] | None = None,
     *,
     settings: StudioSettings | None = None,
     name: str = SOURCE,
 ) -> Clip:
-    """The clip of a scene from any cameras of one square size, in front of walls (3,) or (H, W, 3), one a camera; white by default."""
+    """The clip of a scene from any cameras of one square size.
+
+    Args:
+        walls: behind the person, (3,) or (H, W, 3) a camera; white by default.
+        windows: (H, W) a camera, which part of each pixel lies within the original picture; all of it by default. Beyond, all is white and
+            empty, as `conditioning.resample_photo` leaves it.
+    """
     settings = settings or StudioSettings()
     walls = walls or [np.ones(3, np.float32)] * len(cameras)
     views, frames, size = len(cameras), len(place.performance), cameras[0].height
+    windows = windows or [np.ones((size, size), np.float32)] * views
+    inside = np.stack(windows) > 0.5
     pictures = np.zeros((views, frames, size, size, 3), np.uint8)
     alphas = np.zeros((views, frames, size, size), np.uint8)
 
     def keep(view: int, frame: int, image: np.ndarray, alpha: np.ndarray) -> None:
-        pictures[view, frame] = np.rint(np.clip(image + (1 - alpha)[..., None] * walls[view], 0, 1) * 255)
-        alphas[view, frame] = np.rint(alpha * 255)
+        picture = image + (1 - alpha)[..., None] * walls[view]
+        within = windows[view]
+        pictures[view, frame] = np.rint(np.clip(picture * within[..., None] + (1 - within)[..., None], 0, 1) * 255)
+        alphas[view, frame] = np.rint(alpha * within * 255)
 
     def one(job: int) -> None:
         view, frame = divmod(job, frames)
@@ -158,7 +171,7 @@ def shoot(
         frames=pictures,
         alphas=alphas,
         cameras=tuple(cameras),
-        inside=None,
+        inside=None if inside.all() else inside,
         performance=place.performance,
         shape=place.person.shape,
         offsets=np.zeros_like(place.rig.v_template),
@@ -166,72 +179,3 @@ def shoot(
         name=name,
         source=SOURCE,
     )
-
-
-def as_reference(clip: Clip, view: int, frame: int, head_model: HeadModel) -> Reference:
-    """One frame of one view as a tracked portrait with the truth in it.
-
-    The head's root motion is folded into the camera, as tracking does. Clothes count as head: the frames show no more than the bust.
-
-    Raises:
-        InputError: the clip was made with another head.
-    """
-    if head_model_digest(head_model) != clip.head_digest:
-        raise InputError(f"The clip `{clip.name}` was made with another head than `{head_model.name}`; give the one it was made with.")
-    rig = personalize(head_model, clip.shape, clip.offsets)
-    p = clip.performance[frame]
-    joints = rig.J_regressor @ (rig.v_template + rig.exprdirs @ p.expression)
-    motion = joint_transforms(joints.astype(np.float64), rig.parents, axis_angle_to_matrix(p.rotations.astype(np.float64)))[0]
-    motion[:3, 3] += p.translation
-    camera = clip.cameras[view]
-    camera = Camera(camera.K, camera.camera_from_world @ motion, camera.width, camera.height)
-    rotations = p.rotations.copy()
-    rotations[0] = 0
-    parameters = Parameters(p.expression.copy(), rotations, np.zeros(3, np.float32))
-    vertices = skin(rig, None, parameters.expression, parameters.rotations, parameters.translation)
-    matte = quantised(clip.alphas[view, frame] / np.float32(255))
-    return Reference(
-        image=quantised(clip.frames[view, frame] / np.float32(255)),
-        matte=matte,
-        head_matte=matte,
-        camera=camera,
-        shape=clip.shape,
-        offsets=clip.offsets,
-        parameters=parameters,
-        landmarks=project(rig.landmarks(vertices), camera)[0].astype(np.float32),
-        landmark_error_percent=0.0,
-        faces_found=1,
-        face=1,
-        notices=(),
-        warnings=(),
-        head_name=head_model.name,
-        head_digest=clip.head_digest,
-        source_sha256="",
-    )
-
-
-def contact_sheet(
-    seeds: Sequence[int],
-    *,
-    head_model: HeadModel,
-    size: int = 128,
-    columns: int = 8,
-    preset: int = 360,
-    views: int = 1,
-    frames: int = 1,
-    split: str = "train",
-    background: str = "white",
-    settings: StudioSettings | None = None,
-) -> np.ndarray:
-    """A picture (H, W, 3) uint8 of many people: `views` x `frames` tiles each, one after the other, `columns` tiles a row."""
-    clips = (
-        render_clip(seed, head_model=head_model, settings=settings, views=views, frames=frames, size=size, preset=preset,
-                    background=background, split=split)
-        for seed in seeds
-    )  # fmt: skip
-    tiles = [tile for clip in clips for tile in clip.frames.reshape(-1, size, size, 3)]
-    rows = -(-len(tiles) // columns)
-    sheet = np.full((rows, columns, size, size, 3), 255, np.uint8)
-    for k, tile in enumerate(tiles):
-        sheet[divmod(k, columns)] = tile
-    return sheet.swapaxes(1, 2).reshape(rows * size, columns * size, 3)
