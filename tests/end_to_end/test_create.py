@@ -26,7 +26,7 @@ from mvp4d_core.tracking import load_reference
 from tests.support.command_line import Running, command
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
-TOY = "--views 60 --view-count 2 --frames 3 --size 64 --steps 12 --splats 13000 --picture-size 64 --json".split()
+TOY = "--views 60 --view-count 2 --frames 3 --size 64 --steps 40 --splats 13000 --picture-size 64 --json".split()
 ROOT = Path(__file__).parents[2]
 FIGURES = {"landmark_error_percent", "reference_psnr", "heldout_psnr", "heldout_ssim", "seconds", "peak_memory_gb", "splats", "warnings"}
 STAGES = ["track", "generate", "distill", "show", "evaluate"]
@@ -107,8 +107,8 @@ STOPS = [
     ("generate", signal.SIGINT, 0.5, None),
     ("generate", signal.SIGKILL, 0.5, None),
     ("generate", None, 0, 3000),
-    ("distill", signal.SIGINT, 0.3, None),
-    ("distill", signal.SIGKILL, 0.3, None),
+    ("distill", signal.SIGINT, 0.2, None),
+    ("distill", signal.SIGKILL, 0.2, None),
     ("distill", None, 0, 1_000_000),
     ("show", signal.SIGINT, 0.6, None),
     ("show", signal.SIGKILL, 0.6, None),
@@ -141,7 +141,7 @@ def test_a_run_stopped_in_every_way_at_every_stage_ends_with_the_same_files(whol
     command(*run, folder=tmp_path).expect(0)
     assert digests(folder) == digests(whole[0])
     for name in ("showcase.mp4", "turntable.mp4"):
-        assert np.abs(read_video(folder / name)[0] - read_video(whole[0] / name)[0]).mean() < 0.005
+        assert np.abs(read_video(folder / name)[0] - read_video(whole[0] / name)[0]).mean() < 0.01  # two encodings of the same frames
     before = written(folder)
     again = command(*run, folder=tmp_path)
     again.expect(0)
