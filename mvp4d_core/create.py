@@ -97,7 +97,7 @@ def choose_generator(
     """The generator called `name`; `auto` takes the best that is present, by the held-out figures that lie beside the weights.
 
     Args:
-        weights, device, options: of `MMVDMGenerator`.
+        weights, device, options: of `MMVDMGenerator`, which then works in bfloat16.
 
     Returns:
         Its name, itself, and notices.

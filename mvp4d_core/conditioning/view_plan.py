@@ -15,7 +15,7 @@ from ..cameras import Camera, crop_camera, orbit_camera, project
 from ..errors import FormatError, InputError
 from ..io import safetensors_numpy
 from ..io.schema import read_as
-from ..rig import HeadModel, Performance, skin
+from ..rig import HeadModel, Performance, performance_from_tensors, performance_to_tensors, skin
 
 SCHEMA = "mvp4d-plan/1"
 CROP_MARGIN = 1.2  # side of the crop over the side of the head's box, as CAP4D crops
@@ -107,39 +107,18 @@ def plan_views(rig: HeadModel, performance: Performance, *, preset: int = 120, v
 
 def save_plan(plan: ViewPlan, path: str | Path) -> None:
     """Writes a plan as one safetensors file, atomically."""
-    performance = plan.performance
-    tensors = {
-        "K": np.stack([c.K for c in plan.cameras]),
-        "camera_from_world": np.stack([c.camera_from_world for c in plan.cameras]),
-        "expression": performance.expression,
-        "rotations": performance.rotations,
-        "translation": performance.translation,
-    }
-    texts = {
-        "size": [plan.cameras[0].width, plan.cameras[0].height],
-        "preset": plan.preset,
-        "fps": performance.fps,
-        "expression_names": performance.expression_names,
-        "joint_names": performance.joint_names,
-    }
-    safetensors_numpy.write(path, tensors, {"schema": SCHEMA, **{key: json.dumps(value) for key, value in texts.items()}})
+    tensors, texts = performance_to_tensors(plan.performance)
+    tensors |= {"K": np.stack([c.K for c in plan.cameras]), "camera_from_world": np.stack([c.camera_from_world for c in plan.cameras])}
+    texts |= {"size": json.dumps([plan.cameras[0].width, plan.cameras[0].height]), "preset": json.dumps(plan.preset)}
+    safetensors_numpy.write(path, tensors, {"schema": SCHEMA, **texts})
 
 
 def load_plan(path: str | Path) -> ViewPlan:
     """Reads what `save_plan` wrote; raises FormatError for anything else."""
     tensors, metadata = read_as(path, SCHEMA, "a view plan")
     try:
-        texts = {key: json.loads(metadata[key]) for key in ("size", "preset", "fps", "expression_names", "joint_names")}
-        width, height = (int(v) for v in texts["size"])
+        width, height = (int(v) for v in json.loads(metadata["size"]))
         cameras = tuple(Camera(K, m, width, height) for K, m in zip(tensors["K"], tensors["camera_from_world"], strict=True))
-        performance = Performance(
-            tensors["expression"],
-            tensors["rotations"],
-            tensors["translation"],
-            float(texts["fps"]),
-            tuple(texts["expression_names"]),
-            tuple(texts["joint_names"]),
-        )
-        return ViewPlan(cameras, performance, int(texts["preset"]))
-    except (KeyError, ValueError, TypeError, OverflowError, RecursionError, InputError) as error:
+        return ViewPlan(cameras, performance_from_tensors(tensors, metadata), int(json.loads(metadata["preset"])))
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError, InputError, FormatError) as error:
         raise FormatError(f"{Path(path).name} is a damaged view plan: {error}") from None

@@ -25,6 +25,7 @@ from ..render.device import torch_device
 from ..render.mesh import rasterize_mesh
 from ..rig import HeadModel, head_model_digest, personalize, skin
 from ..tracking.reference import Reference
+from .autoencoding import latent_size
 from .blocks import BlockStore, digest_of, files_digest
 from .cutout import cut_out
 from .memory import MemoryPlan, ModelConfig, apply_plan, choose_plan
@@ -206,7 +207,7 @@ def picture_size(pipeline: MVP4DPipeline, folder: Path) -> int:
         FormatError: its autoencoder or its transformer is not of this method, or it paints pictures that are not square.
     """
     config = pipeline.transformer.config
-    spatial, temporal = 2 ** (len(pipeline.vae.config.block_out_channels) - 1), pipeline.vae.config.temporal_compression_ratio
+    spatial, temporal = latent_size(pipeline.vae), pipeline.vae.config.temporal_compression_ratio
     if (spatial, temporal) != (SPATIAL, config.temporal_compression_ratio):
         raise FormatError(
             f"The autoencoder in {folder} compresses {spatial} times in space and {temporal} in time, the transformer is for {SPATIAL} and "

@@ -5,12 +5,14 @@ import errno
 import importlib
 import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +23,6 @@ from .images import to_bytes
 from .limits import DEFAULT, Limits, check_limit
 from .reading import open_input
 
-_CODEC = "libx264"
-_QUALITY = {"crf": "16", "preset": "medium"}
 _BT709 = 1  # the code of the colour primaries, the transfer curve and the matrix alike in ITU-T H.273
 _LIMITED_RANGE = 1
 _UNSPECIFIED_MATRIX = 2
@@ -32,15 +32,38 @@ _HD_HEIGHT = 720
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 
 
-def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, progress: Progress = silent) -> None:
-    """Writes an H.264 MP4 (yuv420p, BT.709, playable while it loads), atomically.
+@dataclass(frozen=True)
+class Quality:
+    """How closely H.264 keeps the frames: FFmpeg's name of an encoder, its pixel format, rate factor (0 loses nothing) and preset."""
+
+    codec: str
+    pixels: str
+    crf: int
+    preset: str
+
+    @property
+    def halves_colour(self) -> bool:
+        """Whether 2 x 2 pixels share a colour, which wants even sizes."""
+        return self.pixels == "yuv420p"
+
+
+PLAYABLE = Quality("libx264", "yuv420p", 16, "medium")  # what every player shows
+CLOSE = Quality("libx264", "yuv444p", 8, "medium")  # for eyes of networks: every pixel keeps its own colour
+LOSSLESS = Quality("libx264rgb", "rgb24", 0, "fast")  # every pixel's value, at about five times the size
+
+
+def write_video(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, progress: Progress = silent, *, quality: Quality = PLAYABLE
+) -> None:
+    """Writes an H.264 MP4 (BT.709, playable while it loads), atomically.
 
     Args:
         path: a name that ends in `.mp4`.
-        frames: (H, W, 3) float images in 0..1, sRGB, all of one size; they are taken one at a time. H.264 wants even sizes: an odd one
-            gains a row or column that repeats the last.
+        frames: (H, W, 3) images, float in 0..1 or uint8, sRGB, all of one size; they are taken one at a time. Where the quality wants
+            even sizes, an odd one gains a row or column that repeats the last.
         fps: frames a second.
         progress: told `("write video", done, total)`; total is 0 when `frames` has no length.
+        quality: `PLAYABLE`, `CLOSE` or `LOSSLESS`.
 
     Raises:
         InputError: no frames, frames of another shape or with values that are not finite, or a size that H.264 lacks.
@@ -52,16 +75,18 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps:
     if not 0 < fps <= 1000:
         raise InputError(f"`fps` must be in 0..1000, got {fps}. Use 25 or 30 for example.")
     av = _pyav()
-    if _CODEC not in av.codecs_available:
-        raise MissingAssetError(f"This PyAV has no H.264 encoder ({_CODEC}). Install the wheel from PyPI: pip install --force-reinstall av")
+    if quality.codec not in av.codecs_available:
+        raise MissingAssetError(
+            f"This PyAV has no H.264 encoder ({quality.codec}). Install the wheel from PyPI: pip install --force-reinstall av"
+        )
     total = operator.length_hint(frames)
-    images = _even_frames(frames)
+    images = _frames_to_encode(frames, even=quality.halves_colour)
     first = next(images, None)
     if first is None:
         raise InputError("A video needs a frame, `frames` has none. Render at least one.")
     with atomic_path(path, ".mp4") as temporary:
         try:
-            _encode(av, temporary, first, images, fps, total, progress)
+            _encode(av, temporary, first, images, fps, quality, total, progress)
         except av.error.FFmpegError as error:
             if isinstance(error, OSError):
                 raise
@@ -80,19 +105,39 @@ def read_video(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> tuple[
         StorageError: the file is missing or cannot be read.
         MissingAssetError: PyAV is not installed.
     """
-    av = _pyav()
-    with open_input(path, limits) as (stream, _):
-        try:
-            frames, fps = _decode(av, stream, path, limits)
-        except (av.error.FFmpegError, OSError, ValueError, OverflowError, ZeroDivisionError) as error:
-            if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError) and error.errno != errno.EINVAL:
-                raise  # the disk's; EINVAL is a jump to where no file can have a byte
-            reason = getattr(error, "strerror", None) or str(error)[:120] or type(error).__name__
-            raise FormatError(f"{path} is not a sound video ({reason}). Use MP4, MOV, MKV, WebM or AVI, or take a fresh copy.") from error
+    frames: list[np.ndarray] = []
+    with _opened(path, limits) as (container, stream):
+        fps = float(stream.average_rate or stream.guessed_rate)
+        for frame in _sound_frames(container, stream, path, limits):
+            pixels = frame.width * frame.height * (len(frames) + 1)
+            check_limit(path, "pixels in all frames", pixels, limits.video_pixels, "Shorten the video or scale it down.")
+            frames.append(_upright_rgb(frame))
+    if not frames:
+        raise FormatError(f"{path} has no frame that can be decoded. Take a fresh copy of it.")
     video = np.zeros((len(frames), *frames[0].shape), np.float32)
     for index, frame in enumerate(frames):
         np.divide(frame, 255, out=video[index], dtype=np.float32)
     return video, fps
+
+
+def video_frames(
+    path: str | os.PathLike[str], wanted: Collection[int] | None = None, limits: Limits = DEFAULT
+) -> Generator[np.ndarray, None, None]:
+    """The frames of a video one at a time, upright, (H, W, 3) uint8; of `wanted` numbers alone where they are given, in rising order.
+
+    The others up to the last wanted one are decoded and dropped; of numbers beyond the end there is nothing. Raises as `read_video`, while
+    it is iterated over; `limits.video_pixels` is not asked for.
+    """
+    last = None if wanted is None else max(wanted, default=-1)
+    chosen = None if wanted is None else set(wanted)
+    if last is not None and last < 0:
+        return
+    with _opened(path, limits) as (container, stream):
+        for number, frame in enumerate(_sound_frames(container, stream, path, limits)):
+            if chosen is None or number in chosen:
+                yield _upright_rgb(frame)
+            if number == last:
+                return
 
 
 def _pyav() -> ModuleType:
@@ -102,8 +147,8 @@ def _pyav() -> ModuleType:
         raise MissingAssetError("Videos need the package av (PyAV), which is not installed. Run: pip install av") from error
 
 
-def _even_frames(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The frames as uint8 of one even size."""
+def _frames_to_encode(frames: Iterable[np.ndarray], *, even: bool) -> Iterator[np.ndarray]:
+    """The frames as uint8 of one size, an even one if need be."""
     size = None
     for index, frame in enumerate(frames):
         size = frame.shape if size is None else size
@@ -111,62 +156,74 @@ def _even_frames(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
             raise InputError(f"Frame {index} must be (H, W, 3), got {frame.shape}. Pass colour images.")
         if frame.shape != size:
             raise InputError(f"Frame {index} is {frame.shape}, the first is {size}. Give every frame the same size.")
-        odd = (frame.shape[0] % 2, frame.shape[1] % 2)
-        yield np.pad(to_bytes(frame, f"Frame {index}"), ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
+        image = frame if frame.dtype == np.uint8 else to_bytes(frame, f"Frame {index}")
+        odd = (frame.shape[0] % 2, frame.shape[1] % 2) if even else (0, 0)
+        yield np.pad(image, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
 
 
-def _encode(av: ModuleType, path: Path, first: np.ndarray, rest: Iterator[np.ndarray], fps: float, total: int, progress: Progress) -> None:
+def _encode(
+    av: ModuleType, path: Path, first: np.ndarray, rest: Iterator[np.ndarray], fps: float, quality: Quality, total: int, progress: Progress
+) -> None:
     progress("write video", 0, total)
+    options = {"crf": str(quality.crf), "preset": quality.preset}
+    rgb = quality.pixels == "rgb24"
     with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream(_CODEC, rate=Fraction(fps).limit_denominator(1001), options=dict(_QUALITY))
+        stream = container.add_stream(quality.codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = first.shape[:2]
-        stream.pix_fmt = "yuv420p"
-        codec = stream.codec_context
-        codec.color_primaries = codec.color_trc = codec.colorspace = _BT709
-        codec.color_range = _LIMITED_RANGE
+        stream.pix_fmt = quality.pixels
+        if not rgb:
+            codec = stream.codec_context
+            codec.color_primaries = codec.color_trc = codec.colorspace = _BT709
+            codec.color_range = _LIMITED_RANGE
         for done, image in enumerate(chain([first], rest), start=1):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
-                format="yuv420p", src_color_range="JPEG", dst_colorspace="ITU709", dst_color_range="MPEG"
-            )
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if not rgb:
+                frame = frame.reformat(format=quality.pixels, src_color_range="JPEG", dst_colorspace="ITU709", dst_color_range="MPEG")
             container.mux(stream.encode(frame))
             progress("write video", done, total)
         container.mux(stream.encode())
 
 
-def _decode(av: ModuleType, file: BinaryIO, path: object, limits: Limits) -> tuple[list[np.ndarray], float]:
+@contextmanager
+def _opened(path: str | os.PathLike[str], limits: Limits) -> Iterator[tuple[Any, Any]]:
+    """The container and its picture track; what goes wrong with them inside the block becomes one of our errors."""
+    av = _pyav()
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
-    with av.open(file, container_options=options) as container:
-        if not container.streams.video:
-            raise FormatError(f"{path} has no picture track. Give a file with video.")
-        stream = container.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate
-        if stream.codec_context is None or not rate:
-            raise FormatError(f"{path} has a picture track of unknown kind or rate. Convert it to MP4 (H.264) first.")
-        _check_size(path, stream.codec_context, 0, limits)
-        frames: list[np.ndarray] = []
-        for frame in _sound_frames(container, stream, path):
-            _check_size(path, frame, len(frames), limits)
-            frames.append(_upright_rgb(frame))
-            if frames[-1].shape != frames[0].shape:
-                raise FormatError(f"{path} changes its picture size at frame {len(frames) - 1}. Convert it to one size first.")
-        if not frames:
-            raise FormatError(f"{path} has no frame that can be decoded. Take a fresh copy of it.")
-        return frames, float(rate)
+    with open_input(path, limits) as (file, _):
+        try:
+            with av.open(file, container_options=options) as container:
+                if not container.streams.video:
+                    raise FormatError(f"{path} has no picture track. Give a file with video.")
+                stream = container.streams.video[0]
+                if stream.codec_context is None or not (stream.average_rate or stream.guessed_rate):
+                    raise FormatError(f"{path} has a picture track of unknown kind or rate. Convert it to MP4 (H.264) first.")
+                yield container, stream
+        except (av.error.FFmpegError, OSError, ValueError, OverflowError, ZeroDivisionError) as error:
+            if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError) and error.errno != errno.EINVAL:
+                raise  # the disk's; EINVAL is a jump to where no file can have a byte
+            reason = getattr(error, "strerror", None) or str(error)[:120] or type(error).__name__
+            raise FormatError(f"{path} is not a sound video ({reason}). Use MP4, MOV, MKV, WebM or AVI, or take a fresh copy.") from error
 
 
-def _sound_frames(container: Any, stream: Any, path: object) -> Iterator[Any]:
-    """The frames as they are decoded. The decoder would paint over what is missing, so damage ends the reading."""
+def _sound_frames(container: Any, stream: Any, path: object, limits: Limits) -> Iterator[Any]:
+    """The frames as they are decoded, all of one size. The decoder would paint over what is missing, so damage ends the reading."""
+    _check_size(path, stream.codec_context, limits)
+    size, count = None, 0
     for number, packet in enumerate(container.demux(stream)):
         frames = packet.decode()
         if packet.is_corrupt or any(frame.is_corrupt for frame in frames):
             raise FormatError(f"{path} is damaged or cut off near frame {number}. Take a fresh copy of it.")
-        yield from frames
+        for frame in frames:
+            _check_size(path, frame, limits)
+            size = size or (frame.width, frame.height)
+            if (frame.width, frame.height) != size:
+                raise FormatError(f"{path} changes its picture size at frame {count}. Convert it to one size first.")
+            yield frame
+            count += 1
 
 
-def _check_size(path: object, picture: Any, frames_before: int, limits: Limits) -> None:
-    pixels = picture.width * picture.height
-    check_limit(path, "pixels a frame", pixels, limits.pixels, "Scale the video down first.")
-    check_limit(path, "pixels in all frames", pixels * (frames_before + 1), limits.video_pixels, "Shorten the video or scale it down.")
+def _check_size(path: object, picture: Any, limits: Limits) -> None:
+    check_limit(path, "pixels a frame", picture.width * picture.height, limits.pixels, "Scale the video down first.")
 
 
 def _upright_rgb(frame: Any) -> np.ndarray:

@@ -13,7 +13,17 @@ from .head_model import (
     personalize,
     save_head_model,
 )
-from .performance import Parameters, Performance, load_performance, rest_parameters, retarget, save_performance, single_frame
+from .performance import (
+    Parameters,
+    Performance,
+    load_performance,
+    performance_from_tensors,
+    performance_to_tensors,
+    rest_parameters,
+    retarget,
+    save_performance,
+    single_frame,
+)
 from .showcase import showcase_performance
 from .skinning import joint_transforms, pose_features, skin
 
@@ -32,6 +42,8 @@ __all__ = [
     "load_head_model",
     "load_performance",
     "mirror_name",
+    "performance_from_tensors",
+    "performance_to_tensors",
     "personalize",
     "pose_features",
     "rest_parameters",

@@ -2,6 +2,7 @@
 """What an actor does: expressions, joint rotations and head motion over time, and the file that holds it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ..io.schema import read_as
 from .head_model import HeadModel
 
 SCHEMA = "mvp4d-performance/1"
+_TENSORS = ("expression", "rotations", "translation")
+_TEXTS = ("expression_names", "joint_names", "fps")
 
 
 @dataclass(frozen=True)
@@ -98,21 +101,37 @@ def retarget(performance: Performance, model: HeadModel) -> Performance:
     return Performance(expression, rotations, performance.translation, performance.fps, model.expression_names, model.joint_names)
 
 
+def performance_to_tensors(performance: Performance) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors and the texts of a performance, as files hold them."""
+    return {name: getattr(performance, name) for name in _TENSORS}, {name: json.dumps(getattr(performance, name)) for name in _TEXTS}
+
+
+def performance_from_tensors(tensors: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> Performance:
+    """The inverse of `performance_to_tensors`; raises FormatError for anything missing or malformed."""
+    try:
+        parsed = {name: json.loads(texts[name]) for name in _TEXTS}
+        return Performance(
+            **{name: tensors[name] for name in _TENSORS},
+            fps=float(parsed["fps"]),
+            expression_names=tuple(parsed["expression_names"]),
+            joint_names=tuple(parsed["joint_names"]),
+        )
+    except KeyError as error:
+        raise FormatError(f"it lacks {error}.") from None
+    except (ValueError, TypeError, OverflowError, RecursionError, InputError) as error:
+        raise FormatError(str(error)) from None
+
+
 def save_performance(performance: Performance, path: str | Path) -> None:
     """Writes one safetensors file, atomically."""
-    tensors = {name: getattr(performance, name) for name in ("expression", "rotations", "translation")}
-    names = {name: json.dumps(getattr(performance, name)) for name in ("expression_names", "joint_names", "fps")}
-    safetensors_numpy.write(path, tensors, {"schema": SCHEMA, **names})
+    tensors, texts = performance_to_tensors(performance)
+    safetensors_numpy.write(path, tensors, {"schema": SCHEMA, **texts})
 
 
 def load_performance(path: str | Path) -> Performance:
     """Reads what `save_performance` wrote; raises FormatError for anything else."""
     tensors, metadata = read_as(path, SCHEMA, "a performance")
     try:
-        names = {name: json.loads(metadata[name]) for name in ("expression_names", "joint_names", "fps")}
-        arrays = {name: tensors[name] for name in ("expression", "rotations", "translation")}
-        return Performance(
-            **arrays, fps=float(names["fps"]), expression_names=tuple(names["expression_names"]), joint_names=tuple(names["joint_names"])
-        )
-    except (KeyError, ValueError, TypeError, RecursionError, InputError) as error:
+        return performance_from_tensors(tensors, metadata)
+    except FormatError as error:
         raise FormatError(f"{Path(path).name} is a damaged performance: {error}") from None

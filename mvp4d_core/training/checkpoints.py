@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training run on disk: what it was made with, where it stands, and the model it leaves. Safetensors and JSON alone.
 
-RUN/config.json                      curriculum, the transformer's configuration, a digest of the clips
+RUN/config.json                      what the run was begun with: recipe, the model's configuration, a digest of what it learns from
 RUN/log.jsonl                        one line every few steps
 RUN/checkpoints/step-00001000/       weights.safetensors, averages.safetensors, moments.safetensors; state.json is written last
-RUN/export/                          a pipeline folder with the averaged weights
+RUN/export/ or RUN/vae/              the averaged weights, as diffusers loads them
 """
 
 import json

@@ -152,6 +152,7 @@ def encode_clips(
 
     Raises:
         InputError: the folder holds latents of another VAE, of another head or of other settings, or a clip made otherwise.
+        FormatError: what says so in it is damaged.
         Cancelled: from `progress`; the clips so far are kept.
     """
     folder = Path(folder)
@@ -177,7 +178,12 @@ def encode_clips(
 def _claim(folder: Path, made_with: dict[str, Any]) -> None:
     """Writes what a cache is made with into it, or compares; what an earlier version did not write there is accepted."""
     marker = folder / MARKER
-    found = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{marker} is damaged ({str(error)[:100]}). Give another folder, or delete it.") from None
     if any(made_with[key] != found[key] for key in made_with.keys() & found.keys()):
         raise InputError(f"{folder} holds latents of another VAE, another head or other settings. Give another folder, or delete it.")
     if found != made_with:

@@ -9,22 +9,23 @@ clip.json                         names and sizes; written last, so that a folde
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..cameras import Camera, crop_camera
-from ..errors import FormatError, InputError, MissingAssetError
+from ..errors import FormatError, InputError
 from ..io import safetensors_numpy
-from ..io.atomic import atomic_path, atomic_text, remove_temporaries
+from ..io.atomic import atomic_text, remove_temporaries
 from ..io.folders import make_folder
 from ..io.schema import read_as
-from ..io.video import read_video
-from ..rig import Performance
+from ..io.video import CLOSE, LOSSLESS, video_frames, write_video
+from ..rig import Performance, performance_to_tensors
 from .clip import Clip
 
 SCHEMA = "mvp4d-clip/1"
@@ -32,8 +33,6 @@ MARKER = "clip.json"
 ARRAYS = "clip.safetensors"
 MOST_VIEWS, MOST_FRAMES = 1000, 100_000
 _JSON_BYTES = 1 << 20
-_LOSSLESS = ("libx264rgb", "rgb24", {"crf": "0", "preset": "fast"})
-_HIGH = ("libx264", "yuv444p", {"crf": "8", "preset": "medium"})
 
 
 @dataclass(frozen=True)
@@ -65,16 +64,14 @@ def save_clip(clip: Clip, folder: str | Path, *, lossless: bool = False) -> None
     (folder / MARKER).unlink(missing_ok=True)
     remove_temporaries(folder)
     views, frames, height, width = clip.frames.shape[:4]
+    fps, quality = clip.performance.fps, LOSSLESS if lossless else CLOSE
     for view in range(views):
-        _write_video(folder / f"view_{view:02d}.mp4", clip.frames[view], clip.performance.fps, lossless)
-        grey = np.repeat(clip.alphas[view][..., None], 3, axis=-1)
-        _write_video(folder / f"alpha_{view:02d}.mp4", grey, clip.performance.fps, lossless)
+        write_video(folder / f"view_{view:02d}.mp4", clip.frames[view], fps, quality=quality)
+        write_video(folder / f"alpha_{view:02d}.mp4", np.repeat(clip.alphas[view][..., None], 3, axis=-1), fps, quality=quality)
     tensors = {
         "K": np.stack([camera.K for camera in clip.cameras]),
         "camera_from_world": np.stack([camera.camera_from_world for camera in clip.cameras]),
-        "expression": clip.performance.expression,
-        "rotations": clip.performance.rotations,
-        "translation": clip.performance.translation,
+        **performance_to_tensors(clip.performance)[0],
         "shape": clip.shape,
         "offsets": clip.offsets,
     }
@@ -107,13 +104,10 @@ def load_clip(folder: str | Path) -> Clip:
         )  # fmt: skip
         if len(cameras) != views or len(performance) != frames:
             raise InputError(f"it says {views} views x {frames} frames, and has {len(cameras)} cameras and {len(performance)} poses")
-        pictures = np.zeros((views, frames, height, width, 3), np.uint8)
-        alphas = np.zeros((views, frames, height, width), np.uint8)
-        for view in range(views):
-            pictures[view] = _read_video(folder / f"view_{view:02d}.mp4", (frames, height, width))
-            alphas[view] = _read_video(folder / f"alpha_{view:02d}.mp4", (frames, height, width))[..., 0]
+        pictures = [_read_video(folder / f"view_{view:02d}.mp4", (frames, height, width)) for view in range(views)]
+        alphas = [_read_video(folder / f"alpha_{view:02d}.mp4", (frames, height, width))[..., 0] for view in range(views)]
         return Clip(
-            frames=pictures, alphas=alphas, cameras=cameras, inside=tensors.get("inside"), performance=performance,
+            frames=np.stack(pictures), alphas=np.stack(alphas), cameras=cameras, inside=tensors.get("inside"), performance=performance,
             shape=tensors["shape"], offsets=tensors["offsets"],
             head_digest=about["head_digest"], name=about["name"], source=about["source"],
         )  # fmt: skip
@@ -201,30 +195,12 @@ def _description(folder: Path) -> dict[str, Any]:
 
 def _read_video(path: Path, wanted: tuple[int, int, int]) -> np.ndarray:
     """(F, H, W, 3) uint8 of the wanted sizes."""
-    video, _ = read_video(path)
-    if video.shape[:3] != wanted:
-        found = f"{video.shape[0]} of {video.shape[2]} x {video.shape[1]}"
-        raise FormatError(f"{path} must have {wanted[0]} frames of {wanted[2]} x {wanted[1]} px, got {found}.")
-    return np.rint(video * 255).astype(np.uint8)
-
-
-def _write_video(path: Path, frames: np.ndarray, fps: float, lossless: bool) -> None:
-    try:
-        import av
-    except ImportError:
-        raise MissingAssetError("Clips need the package av (PyAV), which is not installed. Run: pip install av") from None
-    codec, pixels, options = _LOSSLESS if lossless else _HIGH
-    with atomic_path(path, ".mp4") as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = pixels
-        context = stream.codec_context
-        if not lossless:
-            context.color_primaries = context.color_trc = context.colorspace = 1  # BT.709
-            context.color_range = 1  # limited
-        for image in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            if not lossless:
-                frame = frame.reformat(format=pixels, src_color_range="JPEG", dst_colorspace="ITU709", dst_color_range="MPEG")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    with closing(video_frames(path)) as stream:
+        frames = list(islice(stream, wanted[0] + 1))
+    found = (len(frames), *frames[0].shape[:2]) if frames else (0, 0, 0)
+    if found != wanted:
+        raise FormatError(
+            f"{path} must have {wanted[0]} frames of {wanted[2]} x {wanted[1]} px, got {found[0]}{'+' * (found[0] > wanted[0])} "
+            f"of {found[2]} x {found[1]}."
+        )
+    return np.stack(frames)

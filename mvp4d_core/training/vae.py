@@ -7,10 +7,9 @@ so it brings its own, of the same class and layout: /8 in space, /4 in time afte
 Everything random in step i comes from (seed, i), so a continued run is the uninterrupted one.
 """
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,17 +22,12 @@ from diffusers import AutoencoderKLCogVideoX
 from torch import nn
 
 from ..diffusion.blocks import digest_of
-from ..errors import Cancelled, FormatError, InputError, MVP4DError
-from ..io import safetensors_numpy
+from ..errors import Cancelled, InputError, MVP4DError
 from ..progress import Progress, silent, steps
 from ..rig import HeadModel
+from .checkpoints import append_log, checkpoint_folders, claim_run, cut_log, load_checkpoint, save_checkpoint
 from .stopping import stop_requests
 from .synthetic.studio import StudioSettings, render_clip
-
-SCHEMA = "mvp4d-vae-run/1"
-TEMPORAL = 4  # video frames a latent frame, after the first
-CHECKPOINT = "checkpoint.safetensors"
-LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -111,9 +105,9 @@ def train_vae(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> AutoencoderKLCogVideoX:
-    """Trains on videos and leaves the averaged VAE in `folder/vae`, its log in `folder/log.jsonl`.
+    """Trains on videos and leaves the averaged VAE in `folder/vae`; the folder is a run's (`checkpoints.py`).
 
-    A run that was stopped continues from its checkpoint, with the same result.
+    A run that was stopped continues from its last checkpoint, with the same result.
 
     Args:
         videos: (N, F, S, S, 3) uint8, F and S those of `config`.
@@ -121,6 +115,7 @@ def train_vae(
 
     Raises:
         InputError: videos of another size, or a folder with a run of another recipe.
+        FormatError: the folder's last checkpoint is damaged.
         MVP4DError: the loss became NaN.
         Cancelled: from `progress`, Ctrl-C or SIGTERM; the steps so far are kept.
     """
@@ -129,19 +124,20 @@ def train_vae(
             wanted = f"uint8 (N, {config.frames}, {config.size}, {config.size}, 3)"
             raise InputError(f"`{name}` of a VAE run must be {wanted}, got {array.dtype} {array.shape}.")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    claim_run(folder, {"vae": asdict(config), "videos": digest_of(videos)})
     torch.manual_seed(config.seed)
     vae = build_vae(config).train()
     nn.Module.to(vae, device)  # diffusers' own `to` is for its loaders
     parameters = list(vae.parameters())
     averages = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    key = digest_of([asdict(config), videos])
-    start = _continue(folder, key, parameters, averages, optimizer)
+    before = checkpoint_folders(folder)
+    start = load_checkpoint(before[-1], vae, averages, optimizer) if before else 0
+    cut_log(folder, start)
     started, recent = time.perf_counter(), []
 
     def save(step: int) -> None:
-        _save(folder, key, step, parameters, averages, optimizer)
+        save_checkpoint(folder, step, vae, averages, optimizer)
 
     done = start
     with stop_requests() as stop, _kept(lambda: save(done)):
@@ -164,7 +160,7 @@ def train_vae(
             recent.append({name: value.item() for name, value in terms.items()})
             if done % config.log_every == 0 or done == config.steps:
                 means = {name: float(np.mean([r[name] for r in recent])) for name in recent[0]}
-                _log(folder, {"step": done, **means, "seconds": round(time.perf_counter() - started, 1)})
+                append_log(folder, {"step": done, **means, "seconds": round(time.perf_counter() - started, 1)})
                 recent.clear()
             if done % config.checkpoint_every == 0:
                 save(done)
@@ -179,7 +175,7 @@ def train_vae(
     # a head on white has the same latents nearly everywhere: about their own mean and deviation they say much more at the same noise
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=deviation.tolist())
     vae.save_pretrained(folder / "vae")
-    _log(folder, {"step": done, **figures})
+    append_log(folder, {"step": done, **figures})
     return vae
 
 
@@ -262,66 +258,6 @@ def _varied(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _tensor(videos: np.ndarray, device: torch.device | str) -> torch.Tensor:
     """(N, F, H, W, 3) uint8 to (N, 3, F, H, W) in -1..1."""
     return torch.as_tensor(videos, device=device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
-def _log(folder: Path, entry: dict[str, float]) -> None:
-    with (folder / LOG).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(entry) + "\n")
-
-
-def _state(
-    parameters: Sequence[torch.Tensor], averages: Sequence[torch.Tensor], optimizer: torch.optim.Optimizer
-) -> dict[str, torch.Tensor]:
-    state = {}
-    for i, (parameter, average) in enumerate(zip(parameters, averages, strict=True)):
-        state |= {f"weight.{i}": parameter.detach(), f"average.{i}": average}
-        for name in ("exp_avg", "exp_avg_sq"):
-            state[f"{name}.{i}"] = optimizer.state[parameter].get(name, torch.zeros_like(parameter))
-    return state
-
-
-def _save(
-    folder: Path,
-    key: str,
-    step: int,
-    parameters: Sequence[torch.Tensor],
-    averages: Sequence[torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    tensors = {name: tensor.cpu().numpy() for name, tensor in _state(parameters, averages, optimizer).items()}
-    safetensors_numpy.write(folder / CHECKPOINT, tensors, {"schema": SCHEMA, "key": key, "step": str(step)})
-
-
-def _continue(
-    folder: Path,
-    key: str,
-    parameters: Sequence[torch.Tensor],
-    averages: Sequence[torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> int:
-    """The step to go on from, 0 where there is no checkpoint; fills weights, averages and moments."""
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        return 0
-    tensors, metadata = safetensors_numpy.read(path)
-    if metadata.get("schema") != SCHEMA or metadata.get("key") != key:
-        raise InputError(f"{folder} holds a VAE run of another recipe or other videos. Give another folder, or delete it.")
-    step = int(metadata["step"])
-    with torch.no_grad():
-        for i, (parameter, average) in enumerate(zip(parameters, averages, strict=True)):
-            parameter.copy_(_fitting(tensors, f"weight.{i}", parameter))
-            average.copy_(_fitting(tensors, f"average.{i}", parameter))
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                **{name: _fitting(tensors, f"{name}.{i}", parameter).to(parameter.device) for name in ("exp_avg", "exp_avg_sq")},
-            }
-    return step
-
-
-def _fitting(tensors: dict[str, np.ndarray], name: str, like: torch.Tensor) -> torch.Tensor:
-    if name not in tensors or tensors[name].shape != tuple(like.shape):
-        raise FormatError(f"The VAE run's checkpoint has no `{name}` of shape {tuple(like.shape)}; delete it and train again.")
-    return torch.from_numpy(tensors[name])
 
 
 def studio_videos(

@@ -9,7 +9,7 @@ import pytest
 
 from mvp4d_core.errors import Cancelled, FormatError, InputError, MissingAssetError
 from mvp4d_core.io.limits import Limits
-from mvp4d_core.io.video import read_video, write_video
+from mvp4d_core.io.video import CLOSE, LOSSLESS, read_video, video_frames, write_video
 from tests.support.asserts import assert_arrays_close
 from tests.support.faults import file_names
 from tests.support.mutation import assert_refuses_cleanly
@@ -68,6 +68,31 @@ def test_odd_sizes_gain_a_repeated_line(tmp_path, height, width):
     assert frames.shape == (3, *even, 3)
     expected = np.pad(video, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     assert_arrays_close(frames, expected, atol=0.05)
+
+
+@pytest.mark.parametrize("pixel", [np.uint8, np.float32])
+def test_lossless_and_close_videos(tmp_path, pixel):
+    """Of an odd size too; colours of neighbouring pixels stay apart where the playable kind would mix them."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 33, 47, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", noise if pixel is np.uint8 else noise.astype(pixel) / 255, 25, quality=LOSSLESS)
+    assert (np.stack(list(video_frames(tmp_path / "a.mp4"))) == noise).all()
+    stripes = np.zeros((2, 17, 31, 3), np.float32)
+    stripes[..., ::2, 0] = 1
+    write_video(tmp_path / "b.mp4", stripes, 25, quality=CLOSE)
+    assert_arrays_close(read_video(tmp_path / "b.mp4")[0], stripes, atol=0.05)
+    write_video(tmp_path / "c.mp4", stripes, 25)
+    assert np.abs(read_video(tmp_path / "c.mp4")[0][:, :17, :31] - stripes).max() > 0.3
+
+
+@pytest.mark.parametrize("wanted", [None, [0], [3, 7, 8], {11}, [5, 99], [], [99]])
+def test_wanted_frames_are_those_of_the_whole(tmp_path, clip, wanted):
+    (tmp_path / "a.mp4").write_bytes(clip)
+    whole, _ = read_video(tmp_path / "a.mp4")
+    numbers = range(12) if wanted is None else sorted(number for number in wanted if number < 12)
+    frames = list(video_frames(tmp_path / "a.mp4", wanted))
+    assert len(frames) == len(numbers) and all(frame.dtype == np.uint8 for frame in frames)
+    for frame, number in zip(frames, numbers, strict=True):
+        assert (frame == np.rint(whole[number] * 255)).all()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from PIL import Image
 
 from mvp4d_core.cameras import Camera, orbit_camera, project
 from mvp4d_core.errors import FormatError, InputError
+from mvp4d_core.io.video import LOSSLESS, write_video
 from mvp4d_core.rig import Performance, personalize, skin
 from mvp4d_core.rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
 from mvp4d_core.training.adapters.ava256 import read_ava256
@@ -27,7 +28,6 @@ from mvp4d_core.training.adapters.tracks import Track, face_the_front, load_trac
 from mvp4d_core.training.adapters.vfhq import read_vfhq
 from mvp4d_core.training.curriculum import Curriculum, Modality, Stage, nano_curriculum
 from mvp4d_core.training.recipes import gather, split_people
-from mvp4d_core.training.store import _write_video
 from tests.support.toy_head import toy_head_model
 
 MODEL = toy_head_model()
@@ -97,13 +97,13 @@ def check(clip, a_track, source_cameras, distortion=None, tolerance=3.0):
 
 def write_recordings(folder, names):
     for name in names:
-        _write_video(folder / name, np.stack([picture(f) for f in range(8)]), 25.0, True)
+        write_video(folder / name, [picture(f) for f in range(8)], 25.0, quality=LOSSLESS)
 
 
 def write_mattes(folder, names):
     folder.mkdir(parents=True)
     for name in names:
-        _write_video(folder / name, np.full((8, HEIGHT, WIDTH, 3), 255, np.uint8), 25.0, True)
+        write_video(folder / name, np.full((8, HEIGHT, WIDTH, 3), 255, np.uint8), 25.0, quality=LOSSLESS)
 
 
 def test_facing_the_front_convention():

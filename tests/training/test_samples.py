@@ -17,6 +17,7 @@ from mvp4d_core.io import safetensors_numpy
 from mvp4d_core.rig import personalize
 from mvp4d_core.training.curriculum import Curriculum, Modality, Stage
 from mvp4d_core.training.latents import (
+    MARKER,
     CacheSettings,
     encode_clips,
     encode_frames,
@@ -171,6 +172,10 @@ def test_a_cache_goes_on_where_it_was_stopped_and_tells_what_it_left_out(tmp_pat
     assert "of another head" in complaint
     with pytest.raises(InputError, match="made otherwise"):
         encode_clips([replace(sources[0], made_of="other presets")], tmp_path, settings=cache, **options)
+    for text in ("{", "[]"):
+        (tmp_path / MARKER).write_text(text)
+        with pytest.raises(FormatError, match=r"cache\.json is damaged"):
+            encode_clips(sources, tmp_path, settings=cache, **options)
 
 
 def test_a_vae_has_one_digest_on_any_number_of_threads():

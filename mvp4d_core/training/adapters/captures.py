@@ -2,22 +2,19 @@
 """What the readers share: a recording's views, and the clip that is cut out of them around a tracked head."""
 
 import hashlib
-import importlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
 
 from ...cameras import Camera
 from ...conditioning import frame_camera
-from ...errors import FormatError, InputError, MissingAssetError
-from ...io.limits import DEFAULT
-from ...io.reading import open_input
+from ...errors import FormatError, InputError
+from ...io.video import video_frames
 from ...rig import HeadModel, head_model_digest, personalize, retarget, skin
 from ..clip import Clip
 from ..store import ClipSource
@@ -25,7 +22,6 @@ from .tracks import Track, face_the_front, load_track
 
 PIECE = 49  # frames of the clips that a recording is cut into
 SHORTEST = 5
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"  # playlists would name other files
 
 Frames = Iterator[tuple[np.ndarray, np.ndarray]]
 
@@ -139,33 +135,6 @@ def distorted(points: np.ndarray, distortion: np.ndarray) -> np.ndarray:
     return np.stack(
         [x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x), y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y], axis=-1
     )
-
-
-def video_frames(path: Path, wanted: Sequence[int]) -> Generator[np.ndarray, None, None]:
-    """The wanted frames (H, W, 3) uint8 of a video, rising; the others are decoded and dropped."""
-    try:
-        av = importlib.import_module("av")
-    except ImportError:
-        raise MissingAssetError("Videos need the package av (PyAV), which is not installed. Run: pip install av") from None
-    with open_input(path, DEFAULT) as (stream, _):
-        try:
-            yield from _decoded(av, stream, path, set(wanted), max(wanted))
-        except (av.error.FFmpegError, ValueError) as error:
-            raise FormatError(f"{path} is not a sound video ({str(error)[:100]}). Take a fresh copy of it.") from error
-
-
-def _decoded(av: ModuleType, stream: object, path: Path, wanted: set[int], last: int) -> Iterator[np.ndarray]:
-    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
-    with av.open(stream, container_options=options) as container:
-        if not container.streams.video:
-            raise FormatError(f"{path} has no picture track. Give a file with video.")
-        for number, frame in enumerate(container.decode(container.streams.video[0])):
-            if frame.width * frame.height > DEFAULT.pixels:
-                raise FormatError(f"{path} has frames of {frame.width} x {frame.height} px, more than are accepted.")
-            if number in wanted:
-                yield frame.to_ndarray(format="rgb24")
-            if number == last:
-                return
 
 
 def with_mattes(video: Path, mattes: Path, wanted: Sequence[int]) -> Frames:

@@ -5,7 +5,6 @@ Tracks are in the recording's own world, in metres: root rotation and translatio
 cameras see it. A recording of one uncalibrated camera has that camera's K in its track, and the world is the camera's own axes.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from ...cameras import Camera
 from ...errors import FormatError, InputError
 from ...io import safetensors_numpy
 from ...io.schema import read_as
-from ...rig import HeadModel, Performance, personalize
+from ...rig import HeadModel, Performance, performance_from_tensors, performance_to_tensors, personalize
 from ...rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
 
 SCHEMA = "mvp4d-track/1"
@@ -50,26 +49,19 @@ class Track:
 
 def save_track(track: Track, path: str | Path) -> None:
     """Writes one safetensors file, atomically."""
-    performance = track.performance
-    tensors = {name: getattr(performance, name) for name in ("expression", "rotations", "translation")}
+    tensors, texts = performance_to_tensors(track.performance)
     tensors |= {"shape": track.shape.astype(np.float32), "frames": track.frames.astype(np.int64)}
     if track.K is not None:
         tensors["K"] = track.K
-    names = {name: json.dumps(getattr(performance, name)) for name in ("expression_names", "joint_names", "fps")}
-    safetensors_numpy.write(path, tensors, {"schema": SCHEMA, **names})
+    safetensors_numpy.write(path, tensors, {"schema": SCHEMA, **texts})
 
 
 def load_track(path: str | Path) -> Track:
     """Reads what `save_track` wrote; raises FormatError for anything else."""
     tensors, metadata = read_as(path, SCHEMA, "a track")
     try:
-        names = {name: json.loads(metadata[name]) for name in ("expression_names", "joint_names", "fps")}
-        performance = Performance(
-            tensors["expression"], tensors["rotations"], tensors["translation"],
-            float(names["fps"]), tuple(names["expression_names"]), tuple(names["joint_names"]),
-        )  # fmt: skip
-        return Track(performance, tensors["shape"], tensors["frames"], tensors.get("K"))
-    except (KeyError, ValueError, TypeError, RecursionError, InputError) as error:
+        return Track(performance_from_tensors(tensors, metadata), tensors["shape"], tensors["frames"], tensors.get("K"))
+    except (KeyError, ValueError, TypeError, InputError, FormatError) as error:
         raise FormatError(f"{Path(path).name} is a damaged track: {error}") from None
 
 

@@ -20,9 +20,10 @@ import numpy as np
 from ...cameras import Camera
 from ...errors import FormatError
 from ...io.images import read_image
+from ...io.video import video_frames
 from ...rig import HeadModel
 from ..store import ClipSource
-from .captures import Frames, View, pieces, video_frames, video_size, with_mattes
+from .captures import Frames, View, pieces, video_size, with_mattes
 from .tracks import load_track
 
 NAME = "vfhq"
