@@ -40,7 +40,8 @@ def bench_splats(
 
     Returns:
         `forward_ms_<n>` and `forward_backward_ms_<n>` for each n of `threads`; `torch_forward_backward_ms`; `speedup`, the latter over
-        `forward_backward_ms_<last n>`; `gradient_error`, see `gradient_error`.
+        `forward_backward_ms_<last n>`; `thread_scaling`, how many times faster the last n is than the first; `gradient_error`, see
+        `gradient_error`.
     """
     if splats < 1 or not threads:
         raise InputError(f"`splats` must be positive and `threads` not empty, got {splats} and {threads}.")
@@ -56,6 +57,7 @@ def bench_splats(
                 for _ in range(1 if key == TORCH else RUNS_A_ROUND):
                     figures[key] = min(figures[key], 1000 * _seconds(run))
     figures["speedup"] = figures[TORCH] / figures[f"forward_backward_ms_{threads[-1]}"]
+    figures["thread_scaling"] = figures[f"forward_backward_ms_{threads[0]}"] / figures[f"forward_backward_ms_{threads[-1]}"]
     progress(STAGE, total - 1, total)
     figures["gradient_error"] = gradient_error()
     progress(STAGE, total, total)

@@ -29,6 +29,9 @@ def rasterize(
     near: float,
     far: float,
     eps2d: float,
+    rasterize_mode: str,
+    render_mode: str,
+    absgrad: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     """`rasterize_splats` through gsplat; raises MissingAssetError where it does not work."""
     if not means.is_cuda:
@@ -38,7 +41,7 @@ def rasterize(
         raise MissingAssetError(f"gsplat does not work here: {reason}. Install it with `pip install mvp4d[cuda]`, or render on the CPU.")
     images, alphas, meta = _call(
         means, quats, scales, opacities, colors, viewmats, Ks, width, height, sh_degree=sh_degree, backgrounds=backgrounds,
-        near_plane=near, far_plane=far, eps2d=eps2d,
+        near_plane=near, far_plane=far, eps2d=eps2d, rasterize_mode=rasterize_mode, render_mode=render_mode, absgrad=absgrad,
     )  # fmt: skip
     if meta["means2d"].requires_grad:
         meta["means2d"].retain_grad()
@@ -81,4 +84,4 @@ def _call(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor, 
     # heavy, optional, and may start a compiler: only when asked for
     from gsplat import rasterization  # pyright: ignore[reportMissingImports]
 
-    return rasterization(*arguments, packed=False, rasterize_mode="classic", **options)
+    return rasterization(*arguments, packed=False, **options)

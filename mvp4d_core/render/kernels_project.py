@@ -5,8 +5,11 @@ A Gaussian of covariance `S = R diag(s)^2 R^T` seen by `x_c = W x + t` becomes a
 `B B^T + eps2d I`, where `B = J W R diag(s)` and J is the Jacobian of the projection. J is evaluated at most 15 % of the image size outside
 the image, as gsplat does, because the linearisation fails beyond.
 
+With `antialiased` the opacity is scaled by rho = sqrt(det(B B^T) / det(B B^T + eps2d I)), so that a splat thinner than a pixel keeps its
+light when eps2d widens it (Yu et al. 2024, Mip-Splatting's 2D filter; gsplat's mode of that name).
+
 Work items are (view, splat) pairs, `item = view * N + splat`. A record is one 64-byte cache line per item:
-0-1 centre (px), 2-3 half extents of the visible ellipse (px), 4-6 conic (A/2, B, C/2), 7 opacity, 8-11 colour, the rest unused.
+0-1 centre (px), 2-3 half extents of the visible ellipse (px), 4-6 conic (A/2, B, C/2), 7 opacity, 8-11 colour and depth, the rest unused.
 """
 
 import math
@@ -132,9 +135,16 @@ def _find_tiles(item, px, py, half_x, half_y, a, b, c, limit, width, height, til
     return count
 
 
+@inlined
+def _sharp_determinant(b00, b01, b02, b10, b11, b12):
+    """det(B B^T) as the squared length of the rows' cross product: nothing cancels for splats thinner than a pixel."""
+    x, y, z = b01 * b12 - b02 * b11, b02 * b10 - b00 * b12, b00 * b11 - b01 * b10
+    return x * x + y * y + z * z
+
+
 @kernel
 def project_splats(
-    first, last, means, quats, scales, opacities, viewmats, Ks, width, height, eps2d, near, far,
+    first, last, means, quats, scales, opacities, viewmats, Ks, width, height, eps2d, antialiased, near, far,
     records, depths, radii, tile_boxes, tile_masks, tile_counts,
 ):  # fmt: skip
     """Fills records 0-7, depths, radii (px, rounded up; 0 where culled) and the tiles of items [first, last).
@@ -171,6 +181,10 @@ def project_splats(
             continue
         inverse = F(1) / determinant
         a, b, c = cov_yy * inverse, -cov_xy * inverse, cov_xx * inverse
+        if antialiased:
+            opacity *= math.sqrt(_sharp_determinant(b00, b01, b02, b10, b11, b12) * inverse)
+            if opacity < MIN_ALPHA:
+                continue
         px, py = fx * x * inverse_z + K[0, 2], fy * y * inverse_z + K[1, 2]
         limit = min(MAX_EXPONENT, math.log(opacity * F(255)))
         half_x, half_y = math.sqrt(F(2) * limit * cov_xx), math.sqrt(F(2) * limit * cov_yy)
@@ -239,14 +253,25 @@ def _position_gradient(x, y, inverse_z, fx, fy, inside_x, inside_y, slope_x, slo
     return vx, vy, vz
 
 
+@inlined
+def _compensation_gradient(xx, xy, yy, eps2d, inverse, rho):
+    """The gradient (xx, xy, yy) of rho with respect to the 2D covariance: (adj(B B^T)/det - rho^2 cov^-1) / (2 rho).
+
+    xx, xy, yy are those of B B^T; `inverse` is one over the determinant of cov = B B^T + eps2d I. No splat with rho below 1/255 is drawn.
+    """
+    half, square = F(0.5) / rho * inverse, rho * rho
+    return half * (yy - square * (yy + eps2d)), -half * (F(1) - square) * xy, half * (xx - square * (xx + eps2d))
+
+
 @kernel
 def project_splats_backward(
-    first, last, means, quats, scales, viewmats, Ks, width, height, eps2d, tile_counts, item_gradients,
+    first, last, means, quats, scales, opacities, viewmats, Ks, width, height, eps2d, antialiased, depth_field, tile_counts, item_gradients,
     mean_gradients, quat_gradients, scale_gradients, opacity_gradients,
 ):  # fmt: skip
     """Adds the gradients of splats [first, last) over all views, in the order of the views.
 
-    item_gradients (C*N, 6 + D): pixel position (2), conic A, B, C (3), opacity, colour. Outputs come in holding what is to be added to.
+    item_gradients (C*N, 6 + D or more): pixel position (2), conic A, B, C (3), opacity, colour; `depth_field` is the one of them that holds
+    the gradient of the depth, 0 for none. Outputs come in holding what is to be added to.
     """
     count = means.shape[0]
     for i in range(first, last):
@@ -260,7 +285,7 @@ def project_splats_backward(
             view = viewmats[v]
             fx, fy = Ks[v, 0, 0], Ks[v, 1, 1]
             g = item_gradients[item]
-            opacity_gradients[i] += g[5]
+            opacity_gradient = g[5]
             x, y, z = _to_camera(view, means[i, 0], means[i, 1], means[i, 2])
             inverse_z = F(1) / z
             low_x, high_x = _slope_limits(fx, Ks[v, 0, 2], F(width))
@@ -278,6 +303,14 @@ def project_splats_backward(
             cov_yy = b10 * b10 + b11 * b11 + b12 * b12 + eps2d
             inverse = F(1) / (cov_xx * cov_yy - cov_xy * cov_xy)
             c00, c01, c11 = _conic_to_covariance_gradient(cov_yy * inverse, -cov_xy * inverse, cov_xx * inverse, g[2], g[3], g[4])
+            if antialiased:
+                sharp_xx, sharp_yy = b00 * b00 + b01 * b01 + b02 * b02, b10 * b10 + b11 * b11 + b12 * b12
+                rho = math.sqrt(_sharp_determinant(b00, b01, b02, b10, b11, b12) * inverse)
+                r00, r01, r11 = _compensation_gradient(sharp_xx, cov_xy, sharp_yy, eps2d, inverse, rho)
+                weight = opacity_gradient * opacities[i]
+                c00, c01, c11 = c00 + weight * r00, c01 + weight * r01, c11 + weight * r11
+                opacity_gradient *= rho
+            opacity_gradients[i] += opacity_gradient
             # covariance = B B^T, so dB = 2 dcov B; then B = E diag(s), E = (J W) R
             d00, d01, d02 = F(2) * (c00 * b00 + c01 * b10), F(2) * (c00 * b01 + c01 * b11), F(2) * (c00 * b02 + c01 * b12)
             d10, d11, d12 = F(2) * (c01 * b00 + c11 * b10), F(2) * (c01 * b01 + c11 * b11), F(2) * (c01 * b02 + c11 * b12)
@@ -308,6 +341,8 @@ def project_splats_backward(
                 f[3] * view[1, 0] + f[4] * view[1, 1] + f[5] * view[1, 2],
                 f[3] * view[2, 0] + f[4] * view[2, 1] + f[5] * view[2, 2],
             )  # fmt: skip
+            if depth_field > 0:
+                vz += g[depth_field]
             mean_gradients[i, 0] += view[0, 0] * vx + view[1, 0] * vy + view[2, 0] * vz
             mean_gradients[i, 1] += view[0, 1] * vx + view[1, 1] * vy + view[2, 1] * vz
             mean_gradients[i, 2] += view[0, 2] * vx + view[1, 2] * vy + view[2, 2] * vz

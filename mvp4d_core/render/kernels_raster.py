@@ -134,8 +134,10 @@ def blend_tiles(first, last, offsets, tile_items, records, backgrounds, width, h
 
 
 @inlined
-def _blend_splat_backward(state, splat, channels, sums):
+def _blend_splat_backward(state, splat, channels, absolute, sums):
     """Walks one splat through the tile again; sums (6 + D, lanes): gradient moments g dx, g dy, g dx^2, g dx dy, g dy^2, g, then colour.
+
+    With `absolute` two more: the absolute values of the pixels' gradients of the splat's position, in x and in y.
 
     `g` is d loss / d log alpha = w (c.v) - rest alpha / (1 - alpha), where v is the gradient of the pixel and `rest` is what the splats
     behind and the background still contribute to the loss. So nothing is divided by T.
@@ -182,11 +184,14 @@ def _blend_splat_backward(state, splat, channels, sums):
                 sums[3, lane] += gx * dy
                 sums[4, lane] += gy * dy
                 sums[5, lane] += g
+                if len(absolute) == 2:
+                    sums[6 + len(channels), lane] += abs(F(2) * half_a * gx + b * gy)
+                    sums[7 + len(channels), lane] += abs(b * gx + F(2) * half_c * gy)
 
 
 @inlined
 def _store_row(sums, splat, row):
-    """Adds up the lanes and turns moments into gradients: pixel position (2), conic (3), opacity, colour."""
+    """Adds up the lanes and turns moments into gradients: pixel position (2), conic (3), opacity; the others stay as they are."""
     for k in range(sums.shape[0]):
         total = F(0)
         for lane in range(LANES):
@@ -203,17 +208,19 @@ def _store_row(sums, splat, row):
 
 @kernel
 def blend_tiles_backward(
-    first, last, offsets, tile_items, records, width, height, channels, images, transmittances, image_gradients, alpha_gradients, rows,
+    first, last, offsets, tile_items, records, width, height, channels, absolute, images, transmittances, image_gradients, alpha_gradients,
+    rows,
 ):  # fmt: skip
     """Gradients of tiles [first, last): one row (6 + D) for each list entry; rows (M, 6 + D) comes in zeroed.
 
-    Walks front to back like the forward. State: T, rest, pixel gradients.
+    `absolute` is a tuple of two zeros, which adds two columns (see `_blend_splat_backward`), or an empty one. Walks front to back like the
+    forward. State: T, rest, pixel gradients.
     """
     columns = (width + TILE - 1) // TILE
     tiles_per_view = columns * ((height + TILE - 1) // TILE)
     state = np.zeros((BLOCKS * BLOCKS, 2 + len(channels), LANES), np.float32)
     batch = np.zeros((BATCH, USED_FIELDS), np.float32)
-    sums = np.zeros((6 + len(channels), LANES), np.float32)
+    sums = np.zeros((6 + len(channels) + len(absolute), LANES), np.float32)
     for tile in range(first, last):
         start, end = offsets[tile], offsets[tile + 1]
         if start == end:
@@ -237,6 +244,6 @@ def blend_tiles_backward(
             _fetch(records, tile_items, start, stop, left, top, batch)
             for k in range(stop - start):
                 sums[:] = F(0)
-                _blend_splat_backward(state, batch[k], channels, sums)
+                _blend_splat_backward(state, batch[k], channels, absolute, sums)
                 _store_row(sums, batch[k], rows[start + k])
             start = stop

@@ -141,3 +141,11 @@ def copy_colors_backward(first, last, item_gradients, color_gradients):
         for item in range(i, item_gradients.shape[0], count):
             for k in range(channels):
                 color_gradients[i, k] += item_gradients[item, 6 + k]
+
+
+@kernel
+def copy_depths(first, last, depths, tile_counts, field, records):
+    """Writes the depths (C*N,) of items [first, last) into one field of the records."""
+    for item in range(first, last):
+        if tile_counts[item] > 0:
+            records[item, field] = depths[item]

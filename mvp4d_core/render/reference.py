@@ -21,10 +21,12 @@ TILE = 16
 
 @dataclass(frozen=True)
 class Projected:
-    """Splats on one image plane: positions (N, 2) px, conics (N, 3) as A, B, C, depths (N,), drawn (N,) bool, half extents (N, 2) px."""
+    """Splats on one image plane: positions (N, 2) px, conics (N, 3) as A, B, C, opacities and depths (N,), drawn (N,) bool, half extents
+    (N, 2) px."""
 
     means2d: Tensor
     conics: Tensor
+    opacities: Tensor
     depths: Tensor
     drawn: Tensor
     extents: Tensor
@@ -43,9 +45,12 @@ def rotation_matrices(quats: Tensor) -> Tensor:
 
 def project(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmat: Tensor, K: Tensor,
-    width: int, height: int, near: float, far: float, eps2d: float,
+    width: int, height: int, near: float, far: float, eps2d: float, antialiased: bool,
 ) -> Projected:  # fmt: skip
-    """EWA splatting: the 2D Gaussian is `J W S W^T J^T + eps2d I` at the projected centre."""
+    """EWA splatting: the 2D Gaussian is `J W S W^T J^T + eps2d I` at the projected centre.
+
+    Antialiased, the opacity is scaled by the root of the ratio of the determinants without and with `eps2d`.
+    """
     spread = rotation_matrices(quats) * scales[:, None, :]
     rotation = viewmat[:3, :3]
     x, y, z = (means @ rotation.T + viewmat[:3, 3]).unbind(-1)
@@ -60,12 +65,14 @@ def project(
     covariance = factor @ factor.transpose(1, 2)
     a, b, c = covariance[:, 0, 0] + eps2d, covariance[:, 0, 1], covariance[:, 1, 1] + eps2d
     determinant = a * c - b * b
+    if antialiased:
+        opacities = opacities * ((a - eps2d) * (c - eps2d) - b * b).clamp(min=0).div(determinant).sqrt()
     conics = torch.stack([c, -b, a], dim=-1) / determinant[:, None]
     means2d = torch.stack([fx * x / z_safe + cx, fy * y / z_safe + cy], dim=-1)
     drawn = (inside & (opacities >= MIN_ALPHA) & (determinant > 0)).detach()
     reach = 2 * torch.log((opacities.detach() / MIN_ALPHA).clamp(min=1))
     extents = torch.sqrt(reach[:, None] * torch.stack([a, c], dim=-1).detach())
-    return Projected(means2d, conics, z, drawn, extents)
+    return Projected(means2d, conics, opacities, z, drawn, extents)
 
 
 def spherical_harmonics(directions: Tensor, degree: int) -> Tensor:
@@ -94,8 +101,10 @@ def _legendre_over_sine(band: int, m: int, z: Tensor) -> Tensor:
     return current
 
 
-def shade(means: Tensor, colors: Tensor, viewmat: Tensor, sh_degree: int | None) -> Tensor:
-    """Colours (N, D) as seen by one camera."""
+def shade(means: Tensor, colors: Tensor, viewmat: Tensor, sh_degree: int | None, depths: Tensor | None = None) -> Tensor:
+    """Colours (N, D) as seen by one camera, followed by the depths (N,) where these are given."""
+    if depths is not None:
+        return torch.cat([shade(means, colors, viewmat, sh_degree), depths[:, None]], dim=-1)
     if sh_degree is None:
         return colors
     position = -torch.linalg.inv(viewmat[:3, :3]) @ viewmat[:3, 3]
@@ -104,12 +113,12 @@ def shade(means: Tensor, colors: Tensor, viewmat: Tensor, sh_degree: int | None)
     return (torch.einsum("nb,nbd->nd", basis, colors[:, : basis.shape[1]]) + 0.5).clamp(min=0)
 
 
-def splat_alphas(splats: Projected, opacities: Tensor, ids: Tensor, pixels: Tensor) -> Tensor:
+def splat_alphas(splats: Projected, ids: Tensor, pixels: Tensor) -> Tensor:
     """Uncapped alphas (..., P, L) of the splats `ids` (..., L) at pixel centres (..., P, 2)."""
     offsets = splats.means2d[ids].unsqueeze(-3) - pixels.unsqueeze(-2)
     a, b, c = splats.conics[ids].unsqueeze(-3).unbind(-1)
     dx, dy = offsets.unbind(-1)
-    return opacities[ids].unsqueeze(-2) * torch.exp(-(0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy))
+    return splats.opacities[ids].unsqueeze(-2) * torch.exp(-(0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy))
 
 
 def blend(alphas: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,20 +136,26 @@ def blend(alphas: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
 def rasterize_dense(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
     width: int, height: int, *, sh_degree: int | None = None, backgrounds: Tensor | None = None,
-    near: float = 0.01, far: float = 1e10, eps2d: float = 0.3,
+    near: float = 0.01, far: float = 1e10, eps2d: float = 0.3, rasterize_mode: str = "classic", render_mode: str = "RGB",
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Every splat at every pixel: images (C, H, W, D), alphas (C, H, W, 1). Memory grows with N * H * W."""
     images, alphas = [], []
     pixels = pixel_centers(width, height, means)
     for v, (viewmat, K) in enumerate(zip(viewmats, Ks, strict=True)):
-        splats = project(means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d)
+        splats = project(means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d, rasterize_mode == "antialiased")
         ids = torch.argsort(splats.depths.detach(), stable=True)
         ids = ids[splats.drawn[ids]]
-        backdrop = 0 if backgrounds is None else backgrounds[v]
-        image, transmittance = pixels.new_zeros(len(pixels), colors.shape[-1]), pixels.new_ones(len(pixels))
+        values = shade(means, colors, viewmat, sh_degree, None if render_mode == "RGB" else splats.depths)
+        backdrop = torch.zeros_like(values[0]) if len(values) else pixels.new_zeros(values.shape[-1])
+        if backgrounds is not None:
+            backdrop = torch.cat([backgrounds[v], backdrop[len(backgrounds[v]) :]])
+        image, transmittance = pixels.new_zeros(len(pixels), values.shape[-1]), pixels.new_ones(len(pixels))
         if len(ids):
-            image, transmittance = blend(splat_alphas(splats, opacities, ids, pixels), shade(means, colors, viewmat, sh_degree)[ids])
-        images.append((image + transmittance[:, None] * backdrop).reshape(height, width, -1))
+            image, transmittance = blend(splat_alphas(splats, ids, pixels), values[ids])
+        image = image + transmittance[:, None] * backdrop
+        if render_mode == "RGB+ED":
+            image = torch.cat([image[:, :-1], image[:, -1:] / (1 - transmittance).clamp(min=1e-10)[:, None]], dim=-1)
+        images.append(image.reshape(height, width, -1))
         alphas.append((1 - transmittance).reshape(height, width, 1))
     return torch.stack(images), torch.stack(alphas)
 
@@ -149,6 +164,7 @@ def rasterize_dense(
 def threshold_margin(
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, colors: Tensor, viewmats: Tensor, Ks: Tensor,
     width: int, height: int, *, sh_degree: int | None = None, near: float = 0.01, far: float = 1e10, eps2d: float = 0.3,
+    rasterize_mode: str = "classic",
 ) -> float:  # fmt: skip
     """How close a scene comes to a decision that rounding could flip, as the least relative distance over all pixels and splats.
 
@@ -158,12 +174,12 @@ def threshold_margin(
     margins = [math.inf]
     pixels = pixel_centers(width, height, means)
     for viewmat, K in zip(viewmats, Ks, strict=True):
-        splats = project(means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d)
+        splats = project(means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d, rasterize_mode == "antialiased")
         ids = torch.argsort(splats.depths, stable=True)
         ids = ids[splats.drawn[ids]]
         if not len(ids):
             continue
-        uncapped = splat_alphas(splats, opacities, ids, pixels)
+        uncapped = splat_alphas(splats, ids, pixels)
         alphas = torch.where(uncapped >= MIN_ALPHA, uncapped.clamp(max=MAX_ALPHA), torch.zeros_like(uncapped))
         after = torch.cumprod(1 - alphas, dim=-1)
         alive = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=-1) > MIN_TRANSMITTANCE * 0.99
@@ -190,8 +206,8 @@ def rasterize_tiled(
     images, alphas = [], []
     rows, columns = -(-height // TILE), -(-width // TILE)
     for v, (viewmat, K) in enumerate(zip(viewmats, Ks, strict=True)):
-        splats = project(means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d)
-        tiles = _blend_tiles(splats, opacities, shade(means, colors, viewmat, sh_degree), width, height, batch_elements)
+        splats = project(means, quats, scales, opacities, viewmat, K, width, height, near, far, eps2d, antialiased=False)
+        tiles = _blend_tiles(splats, shade(means, colors, viewmat, sh_degree), width, height, batch_elements)
         image = tiles.reshape(rows, columns, TILE, TILE, -1).transpose(1, 2).reshape(rows * TILE, columns * TILE, -1)[:height, :width]
         backdrop = 0 if backgrounds is None else backgrounds[v]
         images.append(image[..., :-1] + image[..., -1:] * backdrop)
@@ -199,7 +215,7 @@ def rasterize_tiled(
     return torch.stack(images), torch.stack(alphas)
 
 
-def _blend_tiles(splats: Projected, opacities: Tensor, colors: Tensor, width: int, height: int, batch_elements: int) -> Tensor:
+def _blend_tiles(splats: Projected, colors: Tensor, width: int, height: int, batch_elements: int) -> Tensor:
     """All tiles of a view, (tiles, pixels, D + 1) with the transmittance last."""
     rows, columns = -(-height // TILE), -(-width // TILE)
     items, offsets = _tile_lists(splats, width, height)
@@ -213,7 +229,7 @@ def _blend_tiles(splats: Projected, opacities: Tensor, colors: Tensor, width: in
         steps = torch.arange(int(lengths[tiles].max()), device=items.device)
         valid = steps < lengths[tiles, None]
         ids = items[(offsets[tiles, None] + steps).clamp(max=len(items) - 1)]
-        uncapped = splat_alphas(splats, opacities, ids, inner + corners[tiles, None])
+        uncapped = splat_alphas(splats, ids, inner + corners[tiles, None])
         blended, transmittance = blend(uncapped * valid[:, None], colors[ids])
         pieces.append(torch.cat([blended, transmittance[..., None]], dim=-1))
         owners.append(tiles)

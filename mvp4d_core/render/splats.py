@@ -38,11 +38,14 @@ def rasterize_splats(
     near: float = 0.01,
     far: float = 1e10,
     eps2d: float = 0.3,
+    rasterize_mode: Literal["classic", "antialiased"] = "classic",
+    render_mode: Literal["RGB", "RGB+D", "RGB+ED"] = "RGB",
+    absgrad: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     """Renders N splats into C views; differentiable in means, quats, scales, opacities, colors and backgrounds.
 
-    Semantics are gsplat's classic mode: `eps2d` px^2 is added to the 2D covariance, alpha is capped at 0.99, alpha below 1/255 is skipped,
-    a pixel ends before its transmittance would reach 1e-4.
+    Semantics are gsplat's: `eps2d` px^2 is added to the 2D covariance, alpha is capped at 0.99, alpha below 1/255 is skipped, a pixel ends
+    before its transmittance would reach 1e-4.
 
     Args:
         means: (N, 3) float32, world space.
@@ -57,10 +60,16 @@ def rasterize_splats(
         backend: "auto" takes gsplat for CUDA tensors and the CPU kernels for the rest.
         threads: of the CPU kernels; all usable cores by default. The result does not depend on it.
         near, far: depths between which splats are drawn.
+        rasterize_mode: "antialiased" scales opacities by what `eps2d` would add to a splat's light, so that a picture is as bright at any
+            size.
+        render_mode: "RGB+D" adds a channel with the blended depths (alpha times the mean depth), "RGB+ED" one with the mean depth; three
+            colour channels only, and the depth's background is 0.
+        absgrad: keep absolute gradients, for densification (Ye et al. 2024).
 
     Returns:
         images (C, H, W, D), alphas (C, H, W, 1) and info: `means2d` (C, N, 2), whose `.grad` holds the gradient of the pixel positions
-        after the backward, `radii` (C, N, 2) int32 px, 0 where not drawn, `depths` (C, N), `n_isects` and `backend`.
+        after the backward, and with `absgrad` its `.absgrad` the sum of the absolute values of each pixel's part of it; `radii` (C, N, 2)
+        int32 px, 0 where not drawn, `depths` (C, N), `n_isects` and `backend`.
 
     Raises:
         InputError: wrong shapes, types or devices, or numbers that are not finite.
@@ -76,12 +85,20 @@ def rasterize_splats(
     if not (0 < near < far and eps2d >= 0):
         raise InputError(f"`near`, `far`, `eps2d` must satisfy 0 < near < far and eps2d >= 0, got {near}, {far}, {eps2d}.")
 
-    if backend not in ("auto", "cpu", "gsplat"):
-        raise InputError(f'`backend` must be "auto", "cpu" or "gsplat", got {backend!r}.')
+    for name, value, known in (
+        ("backend", backend, ("auto", "cpu", "gsplat")),
+        ("rasterize_mode", rasterize_mode, ("classic", "antialiased")),
+        ("render_mode", render_mode, ("RGB", "RGB+D", "RGB+ED")),
+    ):
+        if value not in known:
+            raise InputError(f"`{name}` must be one of {', '.join(known)}, got {value!r}.")
+    if render_mode != "RGB" and channels != 3:
+        raise InputError(f"`render_mode` {render_mode} wants three colour channels, got {channels}; render depths apart.")
     if backend == "gsplat" or (backend == "auto" and device.type == "cuda"):
         return gsplat_backend.rasterize(
             means, quats, scales, opacities, colors, viewmats.detach().float(), Ks.detach().float(), width, height,
             sh_degree=sh_degree, backgrounds=backgrounds, near=near, far=far, eps2d=eps2d,
+            rasterize_mode=rasterize_mode, render_mode=render_mode, absgrad=absgrad,
         )  # fmt: skip
     if device.type != "cpu":
         raise InputError(f"the CPU rasteriser wants CPU tensors, got tensors on {device}.")
@@ -96,22 +113,32 @@ def rasterize_splats(
         near=near,
         far=far,
         eps2d=eps2d,
+        antialiased=rasterize_mode == "antialiased",
+        depth=render_mode != "RGB",
+        absgrad=absgrad,
         threads=threads,
     )
-    return splats_cpu.rasterize(means, quats, scales, opacities, colors, backgrounds, settings)
+    if settings.depth:
+        backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(len(backgrounds), 1)], dim=1)
+    images, alphas, info = splats_cpu.rasterize(means, quats, scales, opacities, colors, backgrounds, settings)
+    if render_mode == "RGB+ED":
+        images = torch.cat([images[..., :3], images[..., 3:] / alphas.clamp(min=1e-10)], dim=-1)
+    return images, alphas, info
 
 
 def warm_up(progress: Progress = silent) -> float:
     """Compiles the CPU kernels, or loads them from numba's cache; returns the seconds it took (about 15 the first time on a machine)."""
     started = time.perf_counter()
-    color_shapes = ((1, 1, 3), (1, 3), (1, 4))  # harmonics, three channels, four channels
-    for shape in steps(color_shapes, "compiling the splat rasteriser", len(color_shapes), progress):
+    # harmonics, three channels, four channels, and absolute gradients
+    variants = (((1, 1, 3), False), ((1, 3), False), ((1, 4), False), ((1, 1, 3), True))
+    for shape, absgrad in steps(variants, "compiling the splat rasteriser", len(variants), progress):
         with torch.inference_mode(False), torch.enable_grad():
             mean = torch.tensor([[0, 0, 1.0]], requires_grad=True)
             quat, scale, opacity, color = torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 0.1), torch.ones(1), torch.zeros(shape)
             view, K = torch.eye(4)[None], torch.tensor([[[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]])
             sh_degree = 0 if len(shape) == 3 else None
-            images, _, _ = rasterize_splats(mean, quat, scale, opacity, color, view, K, 8, 8, sh_degree=sh_degree, threads=1)
+            options = {"sh_degree": sh_degree, "threads": 1, "absgrad": absgrad}
+            images, _, _ = rasterize_splats(mean, quat, scale, opacity, color, view, K, 8, 8, **options)
             images.sum().backward()
     return time.perf_counter() - started
 

@@ -17,10 +17,12 @@ from ..errors import InputError
 from .jit import Team, team
 from .kernels_project import RECORD, TILE, project_splats, project_splats_backward
 from .kernels_raster import blend_tiles, blend_tiles_backward
-from .kernels_sh import copy_colors, copy_colors_backward, shade_splats, shade_splats_backward
+from .kernels_sh import copy_colors, copy_colors_backward, copy_depths, shade_splats, shade_splats_backward
 from .kernels_tiles import CHUNK, count_tiles, fill_tiles, sort_by_depth, sum_rows
 
 MAX_ENTRIES = 2**31 - 1
+FIRST_COLOR, FIRST_COLOR_GRADIENT = 8, 6  # in records, in gradient rows
+DEPTH_CHANNEL = 3  # after the colours
 PIECES_PER_THREAD = 16  # of the tiles, for balance
 TILE_OVERHEAD = 16  # the work of an empty tile, in entries
 
@@ -38,11 +40,24 @@ class Settings:
     near: float
     far: float
     eps2d: float
+    antialiased: bool
+    depth: bool  # a further channel: the blended depths
+    absgrad: bool
     threads: int | None
 
     @property
     def views(self) -> int:
         return len(self.viewmats)
+
+    @property
+    def depth_field(self) -> int:
+        """Which of an item's gradients is that of its depth; 0 for none."""
+        return FIRST_COLOR_GRADIENT + DEPTH_CHANNEL if self.depth else 0
+
+    @property
+    def absolute(self) -> tuple[int, ...]:
+        """Columns of absolute gradients, as the kernels take them."""
+        return (0, 0) if self.absgrad else ()
 
     @property
     def tiles(self) -> tuple[int, int]:
@@ -109,6 +124,7 @@ class _Rasterize(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(means, quats, scales, opacities, colors, outputs[0])
             ctx.state = projection, lists, transmittances, settings
+            ctx.means2d = means2d
         return outputs
 
     @staticmethod
@@ -120,15 +136,18 @@ class _Rasterize(torch.autograd.Function):
         alpha_gradients = np.ascontiguousarray(alpha_gradients.numpy()[..., 0], dtype=np.float32)
         channels = images.shape[-1]
         crew = team(settings.threads)
-        rows = np.zeros((len(lists.items), 6 + channels), np.float32)
+        fields = FIRST_COLOR_GRADIENT + channels + len(settings.absolute)
+        rows = np.zeros((len(lists.items), fields), np.float32)
         _run_tiles(
-            crew, blend_tiles_backward, lists, projection.records, settings.width, settings.height, (0,) * channels, images,
-            transmittances, image_gradients, alpha_gradients, rows,
+            crew, blend_tiles_backward, lists, projection.records, settings.width, settings.height, (0,) * channels, settings.absolute,
+            images, transmittances, image_gradients, alpha_gradients, rows,
         )  # fmt: skip
-        items = np.zeros((len(projection.depths), 6 + channels), np.float32)
+        items = np.zeros((len(projection.depths), fields), np.float32)
         crew.run(sum_rows, len(items), rows, lists.slots, lists.first_slots, projection.tile_counts, (0,) * rows.shape[1], items)
         gradients = _project_backward(crew, splats, projection, items, settings)
         means2d = items[:, :2].reshape(settings.views, -1, 2).copy()
+        if settings.absgrad:
+            ctx.means2d.absgrad = torch.from_numpy(items[:, -2:].reshape(settings.views, -1, 2).copy())
         backgrounds = np.einsum("chwd,chw->cd", image_gradients, transmittances) if ctx.needs_input_grad[5] else None
         return (
             *(torch.from_numpy(g) for g in gradients),
@@ -152,13 +171,15 @@ def _project(crew: Team, splats: tuple[np.ndarray, ...], settings: Settings) -> 
     )
     crew.run(
         project_splats, items, means, quats, scales, opacities, settings.viewmats, settings.Ks, settings.width, settings.height,
-        np.float32(settings.eps2d), np.float32(settings.near), np.float32(settings.far), projection.records, projection.depths,
-        projection.radii, projection.tile_boxes, projection.tile_masks, projection.tile_counts,
+        np.float32(settings.eps2d), settings.antialiased, np.float32(settings.near), np.float32(settings.far), projection.records,
+        projection.depths, projection.radii, projection.tile_boxes, projection.tile_masks, projection.tile_counts,
     )  # fmt: skip
     if settings.sh_degree is None:
         crew.run(copy_colors, items, colors, projection.tile_counts, projection.records)
     else:
         crew.run(shade_splats, items, means, colors, settings.positions, settings.sh_degree, projection.tile_counts, projection.records)
+    if settings.depth:
+        crew.run(copy_depths, items, projection.depths, projection.tile_counts, FIRST_COLOR + DEPTH_CHANNEL, projection.records)
     return projection
 
 
@@ -166,11 +187,12 @@ def _project_backward(
     crew: Team, splats: list[np.ndarray], projection: Projection, items: np.ndarray, settings: Settings
 ) -> list[np.ndarray]:
     """Gradients of means, quats, scales, opacities and colours from those of the items."""
-    means, quats, scales, _, colors = splats
+    means, quats, scales, opacities, colors = splats
     gradients = [np.zeros_like(array) for array in splats]
     crew.run(
-        project_splats_backward, len(means), means, quats, scales, settings.viewmats, settings.Ks, settings.width, settings.height,
-        np.float32(settings.eps2d), projection.tile_counts, items, *gradients[:4],
+        project_splats_backward, len(means), means, quats, scales, opacities, settings.viewmats, settings.Ks, settings.width,
+        settings.height, np.float32(settings.eps2d), settings.antialiased, settings.depth_field, projection.tile_counts, items,
+        *gradients[:4],
     )  # fmt: skip
     if settings.sh_degree is None:
         crew.run(copy_colors_backward, len(means), items, gradients[4])

@@ -16,8 +16,8 @@ import torch
 from mvp4d_core.cameras import crop_camera
 from mvp4d_core.conditioning import ViewPlan, judged_pixels, plan_views, reference_camera
 from mvp4d_core.diffusion.generator import MMVDMGenerator, finish, inside_photo, make_scene, picture_size
-from mvp4d_core.diffusion.rollout import plan_blocks
-from mvp4d_core.diffusion.sampling import Sampling, _Conditions, _sample_in_groups, sample_grid
+from mvp4d_core.diffusion.rollout import Block, plan_blocks
+from mvp4d_core.diffusion.sampling import Sampling, _Conditions, _given_latents, _sample_in_groups, sample_grid
 from mvp4d_core.errors import Cancelled, FormatError, InputError, MissingAssetError
 from mvp4d_core.generate import MultiViewVideo
 from mvp4d_core.progress import silent
@@ -134,6 +134,20 @@ def test_finished_frames_stay_and_later_blocks_heed_them():
     assert np.abs(other.astype(int) - grid).max() > 0  # without its prefix the second clip comes out otherwise
 
 
+def test_blocks_are_given_whole_views_and_prefixes():
+    """The latents that a block is given are those of the finished frames, and no others are."""
+    pipeline = toy_pipeline()
+    grid = np.random.default_rng(0).integers(0, 256, (4, 9, SIZE, SIZE, 3), np.uint8)
+    block = Block(given_views=(3,), new_views=(0, 2), start=0, stop=9, prefix=5)
+    given, latents = _given_latents(pipeline, grid, block)
+    assert given.tolist() == [[True, True, True], [True, True, False], [True, True, False]]
+    whole = pipeline.encode_videos(torch.from_numpy(grid[3:4]).float() / 255)[0]
+    prefixes = pipeline.encode_videos(torch.from_numpy(grid[[0, 2], :5]).float() / 255)
+    assert_arrays_close(latents[0], whole.float(), atol=1e-5)
+    assert_arrays_close(latents[1:, :2], prefixes.float(), atol=1e-5)
+    assert latents[1:, 2].abs().max() == 0
+
+
 def test_views_sampled_independently_do_not_know_of_each_other(weights):
     cameras = (*PLAN.cameras[:2], PLAN.cameras[4])
     first, second = ViewPlan(PLAN.cameras[:3], PLAN.performance, 120), ViewPlan(cameras, PLAN.performance, 120)
@@ -184,6 +198,9 @@ def test_convention_inside_tells_the_pixels_whose_centres_the_photo_has():
     crop = crop_camera(whole, np.array([-40.0, 30.0, 88.0, 158.0]), 64, 64)
     inside = inside_photo(whole, crop)
     assert_arrays_close(inside, np.broadcast_to(np.arange(64) >= 20, (64, 64)))
+    beyond = crop_camera(whole, np.array([whole.width - 88.0, whole.height - 98.0, whole.width + 40.0, whole.height + 30.0]), 64, 64)
+    pixels = np.arange(64)
+    assert_arrays_close(inside_photo(whole, beyond), (pixels < 49)[:, None] & (pixels < 44))
     camera = reference_camera(REFERENCE, RIG, SIZE)
     assert not (judged_pixels(REFERENCE, camera) & ~inside_photo(whole, camera)).any()
 

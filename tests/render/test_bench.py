@@ -8,7 +8,7 @@ from mvp4d_core.render.bench import bench_splats, gradient_error
 
 KEYS = {
     "forward_ms_1", "forward_ms_2", "forward_backward_ms_1", "forward_backward_ms_2", "torch_forward_backward_ms", "speedup",
-    "gradient_error",
+    "thread_scaling", "gradient_error",
 }  # fmt: skip
 
 
@@ -18,6 +18,7 @@ def test_reports_every_figure():
     assert figures.keys() == KEYS
     assert all(math.isfinite(value) and value > 0 for value in figures.values())
     assert figures["speedup"] == figures["torch_forward_backward_ms"] / figures["forward_backward_ms_2"]
+    assert figures["thread_scaling"] == figures["forward_backward_ms_1"] / figures["forward_backward_ms_2"]
     assert figures["gradient_error"] <= 1e-5
     assert calls[0][1:] == (0, 8) and calls[-1][1:] == (8, 8)
 

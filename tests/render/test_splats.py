@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mvp4d_core.render.reference import rasterize_dense, rasterize_tiled, spherical_harmonics
+from mvp4d_core.render.reference import (
+    blend,
+    pixel_centers,
+    project,
+    rasterize_dense,
+    rasterize_tiled,
+    shade,
+    spherical_harmonics,
+    splat_alphas,
+)
 from mvp4d_core.render.splats import rasterize_splats
 from tests.support.asserts import assert_arrays_close
 from tests.support.splat_scenes import Scene, cloud, relative_errors, settled, settled_cloud
@@ -15,12 +24,12 @@ IMAGE_TOLERANCE = 5e-6
 GRADIENT_TOLERANCE = 1e-5
 
 
-def check(scene: Scene, gradient_tolerance: float = GRADIENT_TOLERANCE) -> None:
-    images, alphas, _ = scene.render(rasterize_splats)
-    true_images, true_alphas = scene.render(rasterize_dense, torch.float64)
-    assert_arrays_close(images, true_images, atol=IMAGE_TOLERANCE, name="images")
+def check(scene: Scene, gradient_tolerance: float = GRADIENT_TOLERANCE, image_tolerance: float = IMAGE_TOLERANCE, **options) -> None:
+    images, alphas, _ = scene.render(rasterize_splats, **options)
+    true_images, true_alphas = scene.render(rasterize_dense, torch.float64, **options)
+    assert_arrays_close(images, true_images, atol=image_tolerance, name="images")
     assert_arrays_close(alphas, true_alphas, atol=IMAGE_TOLERANCE, name="alphas")
-    found, true = scene.gradients(rasterize_splats), scene.gradients(rasterize_dense, torch.float64)
+    found, true = scene.gradients(rasterize_splats, **options), scene.gradients(rasterize_dense, torch.float64, **options)
     errors = relative_errors(found, true)
     assert max(errors.values()) <= gradient_tolerance, errors
 
@@ -86,6 +95,54 @@ def test_opaque_splats_are_capped_and_end_pixels():
 def test_image_sizes_that_do_not_fill_tiles():
     for width, height in ((1, 1), (16, 16), (17, 33), (5, 50)):
         check(settled_cloud(width=width, height=height, count=40, scale=0.3))
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3])
+@pytest.mark.parametrize("sh_degree", [None, 2])
+def test_antialiased_matches_the_oracle(scale, sh_degree):
+    options = {"rasterize_mode": "antialiased"}
+    scene = settled(cloud(), lambda _, attempt: cloud(attempt, scale=scale, sh_degree=sh_degree, views=2), **options)
+    assert (scene.render(rasterize_splats)[1] - scene.render(rasterize_splats, **options)[1]).max() > 0.01
+    check(scene, **options)
+
+
+@pytest.mark.parametrize("sh_degree", [None, 2])
+def test_depths_match_the_oracle(sh_degree):
+    scene = settled_cloud(sh_degree=sh_degree, views=2)
+    check(scene, render_mode="RGB+D", image_tolerance=2e-5)
+    # the mean depth is a quotient by alpha, which is as small as 1/255
+    check(scene, render_mode="RGB+ED", image_tolerance=255 * 2e-6, gradient_tolerance=1e-4)
+    plain, with_depth = scene.render(rasterize_splats)[0], scene.render(rasterize_splats, render_mode="RGB+ED")[0]
+    assert torch.equal(plain, with_depth[..., :3])
+    front = scene.render(rasterize_splats)[2]["depths"]
+    covered = scene.render(rasterize_splats)[1][..., 0] > 0
+    assert front.min() - 1e-3 < with_depth[..., 3][covered].min() and with_depth[..., 3][covered].max() < front.max() + 1e-3
+    assert (with_depth[..., 3][~covered] == 0).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"rasterize_mode": "antialiased", "render_mode": "RGB+D"}])
+def test_absolute_gradients_are_sums_over_pixels(options):
+    """Against autograd of each pixel alone, in float64."""
+    scene = settled(cloud(), lambda _, attempt: cloud(attempt, count=12, width=20, height=18, scale=0.3))
+    means = scene.means.clone().requires_grad_()
+    images, alphas, info = replace(scene, means=means).render(rasterize_splats, absgrad=True, **options)
+    generator = torch.Generator().manual_seed(3)
+    weights, coverage = torch.randn(images.shape, generator=generator), torch.randn(alphas.shape, generator=generator)
+    ((weights * images).sum() + (coverage * alphas).sum()).backward()
+
+    true = [t.double() for t in (*scene.splats, scene.viewmats[0], scene.Ks[0])]
+    antialiased = options.get("rasterize_mode") == "antialiased"
+    splats = project(*true[:4], *true[5:], scene.width, scene.height, 0.01, 1e10, 0.3, antialiased)
+    splats = replace(splats, means2d=splats.means2d.clone().requires_grad_())
+    ids = torch.argsort(splats.depths)
+    values = shade(true[0], true[4], true[5], None, splats.depths if "render_mode" in options else None)[ids]
+    image, transmittance = blend(splat_alphas(splats, ids, pixel_centers(scene.width, scene.height, true[0])), values)
+    backdrop = torch.cat([scene.backgrounds[0].double(), torch.zeros(1, dtype=torch.float64)])[: image.shape[-1]]
+    image = image + transmittance[:, None] * backdrop
+    losses = (weights.double().reshape(image.shape) * image).sum(-1) + coverage.double().reshape(-1) * (1 - transmittance)
+    each = torch.stack([torch.autograd.grad(loss, splats.means2d, retain_graph=True)[0] for loss in losses])
+    assert_arrays_close(info["means2d"].grad[0], each.sum(dim=0), atol=2e-5, rtol=1e-5)
+    assert_arrays_close(info["means2d"].absgrad[0], each.abs().sum(dim=0), atol=2e-5, rtol=1e-5)
 
 
 def test_black_is_the_default_background():

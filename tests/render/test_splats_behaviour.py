@@ -75,6 +75,17 @@ def test_nearer_splats_hide_farther_ones():
     assert_arrays_close(pixel, [0.4 * 0.6, 0.6, 0.0], atol=1e-6)
 
 
+def test_antialiased_splats_thinner_than_a_pixel_keep_their_light():
+    """A disc of a tenth of a pixel adds the light of its own area; the classic mode adds that of a pixel's."""
+    speck = one_splat(scale=(0.004, 0.004, 0.004))  # a standard deviation of 0.1 px
+    light = speck.render(rasterize_splats, rasterize_mode="antialiased")[1].sum().item()
+    assert light < 0.8 * 2 * math.pi * 0.31 * 0.1  # far below a pixel's, by the ratio of the areas 0.01 / 0.31 but for what 1/255 cuts off
+    assert speck.render(rasterize_splats)[1].sum().item() > 8 * light
+    large = one_splat(scale=(0.2, 0.2, 0.2))
+    classic, antialiased = (large.render(rasterize_splats, rasterize_mode=mode)[1] for mode in ("classic", "antialiased"))
+    assert_arrays_close(antialiased, classic * (25 / 25.3), atol=1.01 / 255)  # what falls below 1/255 is cut off
+
+
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10_000), sh_degree=st.sampled_from([None, 0, 3]), threads=st.integers(2, 5))
 def test_images_and_gradients_are_bitwise_the_same_for_any_number_of_threads(seed, sh_degree, threads):
@@ -194,7 +205,7 @@ def test_warm_up_works_in_any_mode_and_reports_progress(mode):
     calls = []
     with mode():
         assert warm_up(lambda stage, done, total: calls.append((done, total))) > 0
-    assert calls[0] == (0, 3) and calls[-1] == (3, 3)
+    assert calls[0] == (0, 4) and calls[-1] == (4, 4)
 
 
 def test_renders_in_inference_mode():
@@ -226,6 +237,9 @@ def test_renders_in_inference_mode():
         ({"width": 0}, r"`width` and `height` must be from 1 to 16384"),
         ({"height": 10**6}, r"`width` and `height` must be from 1 to 16384"),
         ({"backend": "vulkan"}, r"`backend` must be"),
+        ({"rasterize_mode": "smooth"}, r"`rasterize_mode` must be one of classic, antialiased"),
+        ({"render_mode": "D"}, r"`render_mode` must be one of RGB, RGB\+D, RGB\+ED"),
+        ({"render_mode": "RGB+D", "colors": torch.zeros(120, 4)}, r"wants three colour channels, got 4"),
         ({"threads": 0}, r"`threads` must be from 1"),
         ({"near": 0.0}, r"0 < near < far"),
     ],

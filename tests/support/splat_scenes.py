@@ -50,10 +50,10 @@ class Scene:
         loss = (weights * images.square()).sum() + (weights * images).sum() + (coverage * alphas).sum()
         return list(torch.autograd.grad(loss, leaves))
 
-    def margin(self) -> float:
+    def margin(self, **options: object) -> float:
         """Relative distance of the nearest decision to its threshold, see `reference.threshold_margin`."""
         tensors = [t.double() for t in (*self.splats, self.viewmats, self.Ks)]
-        return threshold_margin(*tensors, self.width, self.height, sh_degree=self.sh_degree)
+        return threshold_margin(*tensors, self.width, self.height, sh_degree=self.sh_degree, **options)
 
 
 def cloud(
@@ -96,10 +96,10 @@ def settled_cloud(seed: int = 0, **options: object) -> Scene:
     return settled(cloud(seed, **options), lambda _, attempt: cloud(seed + attempt, **options))
 
 
-def settled(scene: Scene, change: Callable[[Scene, int], Scene]) -> Scene:
-    """`change(scene, attempt)` for the first attempt that leaves every decision clear of its threshold."""
+def settled(scene: Scene, change: Callable[[Scene, int], Scene], **options: object) -> Scene:
+    """`change(scene, attempt)` for the first attempt that leaves every decision clear of its threshold; `options` of the rasteriser."""
     for attempt in range(100):
-        if (changed := change(scene, attempt)).margin() > 1e-5:
+        if (changed := change(scene, attempt)).margin(**options) > 1e-5:
             return changed
     raise AssertionError("100 scenes in a row have a decision within 1e-5 of its threshold; take a smaller scene")
 
