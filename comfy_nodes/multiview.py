@@ -27,7 +27,7 @@ class SampleMultiViewVideo(io.ComfyNode):
                     options=["auto", "proxy", "mmvdm"],
                     default="auto",
                     tooltip="auto: the best one that is installed. proxy: the photo projected on the fitted head, needs no weights. "
-                    "mmvdm: the video diffusion model, with the bundled small weights.",
+                    "mmvdm: the video diffusion model, with the bundled small weights, which know synthetic heads at 128 px.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -38,15 +38,23 @@ class SampleMultiViewVideo(io.ComfyNode):
                     tooltip="Decides everything random; the same seed gives the same video.",
                 ),
                 # optional, so that workflows saved for scripts before these were there still run
-                io.Int.Input("steps", default=20, min=1, max=1000, optional=True, tooltip="Sampling steps of the mmvdm."),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    optional=True,
+                    tooltip="Steps of the mmvdm; 0 takes what suits its weights.",
+                ),
                 io.Float.Input(
                     "guidance",
-                    default=2.0,
+                    default=0.0,
                     min=0.0,
                     max=50.0,
                     step=0.1,
                     optional=True,
-                    tooltip="How closely the mmvdm keeps to the photo and the maps; 1 is none, in half the time.",
+                    tooltip="How closely the mmvdm keeps to the photo and the maps; 1 is none, in half the time; 0 takes what suits its "
+                    "weights.",
                 ),
                 io.Combo.Input(
                     "mode",
@@ -82,15 +90,16 @@ class SampleMultiViewVideo(io.ComfyNode):
         plan: ViewPlan,
         generator: str,
         seed: int,
-        steps: int = 20,
-        guidance: float = 2.0,
+        steps: int = 0,
+        guidance: float = 0.0,
         mode: str = "rollout",
         gpu_gb: float = 0.0,
     ) -> io.NodeOutput:
         from ..mvp4d_core.create import choose_generator
 
         bar = host.ProgressBar()
-        options = {"steps": steps, "guidance_scale": guidance, "mode": mode, "gpu_gb": gpu_gb or None, "on_step": bar.preview}
+        sampling = {"steps": steps or None, "guidance_scale": guidance or None}
+        options = {**sampling, "mode": mode, "gpu_gb": gpu_gb or None, "on_step": bar.preview}
         with host.training():
             _, chosen, notices = choose_generator(generator, device=str(host.model_device()), **options)
             video = chosen.generate(reference.reference, plan, head_model=reference.head_model, seed=seed, progress=bar)

@@ -97,7 +97,8 @@ def choose_generator(
     """The generator called `name`; `auto` takes the best that is present, by the held-out figures that lie beside the weights.
 
     Args:
-        weights, device, options: of `MMVDMGenerator`, which then works in bfloat16.
+        weights, device, options: of `MMVDMGenerator`, which then works in bfloat16. `steps` and `guidance_scale` that are left out, or
+            None, are those which the figures beside the weights were measured with, else the class's own.
 
     Returns:
         Its name, itself, and notices.
@@ -105,14 +106,25 @@ def choose_generator(
     Raises:
         InputError: an unknown one.
         MissingAssetError: `mmvdm` without its weights, or `auto` with a folder of weights that is not there.
+        FormatError: the figures beside the weights are damaged.
     """
     chosen, notices = best_present(weights) if name == "auto" else (name, ())
     if chosen not in GENERATORS:
         raise InputError(f"`generator` must be auto or one of {', '.join(GENERATORS)}, got `{name}`.")
     if chosen == "proxy":
         return chosen, ProxyGenerator(), notices
-    weights_folder(weights)
-    return chosen, MMVDMGenerator(weights, device=device, dtype=torch.bfloat16, **options), notices
+    given = {name: value for name, value in options.items() if value is not None}
+    sampling = judged_sampling(weights_folder(weights)) | given
+    return chosen, MMVDMGenerator(weights, device=device, dtype=torch.bfloat16, **sampling), notices
+
+
+def judged_sampling(folder: Path) -> dict[str, Any]:
+    """`steps` and `guidance_scale` of the report beside a pipeline; nothing where there is none."""
+    if not (folder / EVALUATION).is_file():
+        return {}
+    report = load_report(folder / EVALUATION)
+    found = {name: report.get(name) for name in ("steps", "guidance_scale")}
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
 
 def best_present(weights: str = NANO) -> tuple[str, tuple[str, ...]]:

@@ -72,8 +72,8 @@ class MultiviewSettings:
     size: int = 128
     generators: tuple[str, ...] = GENERATORS
     weights: str | Path = NANO
-    steps: int = 8
-    guidance_scale: float = 2.0
+    steps: int = 4
+    guidance_scale: float = 1.0
     mode: str = "rollout"
     gpu_gb: float | None = None
     device: str = "cpu"

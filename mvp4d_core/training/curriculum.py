@@ -201,10 +201,10 @@ def scaled(
     return replace(curriculum, stages=tuple(stages), warmup=warmup, seed=curriculum.seed if seed is None else seed)
 
 
-def nano_curriculum(steps: int = 3800, size: int = 128, seed: int = 0) -> Curriculum:
+def nano_curriculum(steps: int = 8800, size: int = 128, seed: int = 0) -> Curriculum:
     """The bundled model's: about the same number of tokens in every step.
 
-    At first many people a step, each in few views, which teaches soonest how a photo's surface goes to another view; in the last third
+    At first many people a step, each in few views, which teaches soonest how a photo's surface goes to another view; in the last two fifths
     many views and frames together, and whole 8 x 13 blocks as sampling has them. Most blocks of a rollout are given finished views and a
     finished prefix together, so `both` comes often.
     """
@@ -219,7 +219,7 @@ def nano_curriculum(steps: int = 3800, size: int = 128, seed: int = 0) -> Curric
         Modality("multiview", 4, 13, 0.35, 3),
         Modality("blocks", 8, 13, 0.25, 1),
     )
-    first = max(1, steps * 2 // 3)
+    first = max(1, steps * 3 // 5)
     stages = [Stage(first, size, 1e-3, 4e-4, short)]
     if steps > first:
         stages.append(Stage(steps - first, size, 4e-4, 2e-5, long))

@@ -19,7 +19,7 @@ from mvp4d_core.io.images import write_image
 from tests.support.asserts import assert_arrays_close
 from tests.support.toy_mmvdm import toy_pipeline
 
-FIGURES = {"psnr": 20.0, "unseen_psnr": 15.0}
+FIGURES = {"psnr": 20.0, "ssim": 0.8, "unseen_psnr": 13.0, "view_consistency": 20.0}
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,10 @@ def test_auto_takes_the_better_one_by_the_figures_beside_the_weights(weights, tm
             assert wanted is ProxyGenerator or (chosen.mode, chosen.gpu_gb) == ("stochastic", 8.0)
         finally:
             (weights / EVALUATION).unlink()
+    (weights / EVALUATION).write_text(json.dumps({"identities": 20, "steps": 3, "guidance_scale": 1.5}))
+    _, judged, _ = choose_generator("mmvdm", weights=str(weights), guidance_scale=None)
+    assert (judged.steps, judged.guidance_scale) == (3, 1.5)  # as the figures were measured
+    assert choose_generator("mmvdm", weights=str(weights), steps=7)[1].steps == 7
     (weights / EVALUATION).write_text("{")
     with pytest.raises(FormatError):
         choose_generator("auto", weights=str(weights))

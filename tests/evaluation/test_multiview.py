@@ -3,6 +3,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mvp4d_core.errors import Cancelled, FormatError, InputError, MissingAssetEr
 from mvp4d_core.evaluation.correspondence import REFERENCE_SAMPLES, match_views, sample_picture, unseen_pixels
 from mvp4d_core.evaluation.heldout import HeldoutCase, check_heldout, heldout_case
 from mvp4d_core.evaluation.multiview import REPORT, SHEET, TABLE, MultiviewSettings, evaluate_multiview
-from mvp4d_core.evaluation.report import Sums, add_up, best_generator, load_report
+from mvp4d_core.evaluation.report import FIGURES, Sums, add_up, best_generator, load_report
 from mvp4d_core.evaluation.scores import score
 from mvp4d_core.io.images import read_image
 from mvp4d_core.render.mesh import interpolate, rasterize_mesh
@@ -120,11 +121,17 @@ def test_heldout_people_are_not_trainings():
 
 
 def test_the_best_generator_is_chosen_by_figures_never_by_hope():
-    report = {"nano": {"psnr": 22.0, "unseen_psnr": 19.0}, "proxy": {"psnr": 23.0, "unseen_psnr": 17.0}, "identities": 20}
+    proxy = {"psnr": 21.0, "ssim": 0.8, "unseen_psnr": 13.0, "view_consistency": 20.0}
+    better = {name: value + 0.1 for name, value in proxy.items()}
+    report = {"nano": better, "proxy": proxy, "identities": 20}
     assert best_generator(report, ["proxy", "nano"]) == "nano"
     assert best_generator(report, ["proxy"]) == "proxy"
-    assert best_generator({**report, "nano": {"psnr": 22.0, "unseen_psnr": None}}, ["nano", "proxy"]) == "proxy"
-    assert best_generator({"proxy": report["proxy"]}, ["nano", "proxy"]) == "proxy"
+    assert best_generator({**report, "big": {**better, "psnr": 30.0}}, ["proxy", "nano", "big"]) == "big"
+    for name in FIGURES:  # one figure that isn't better is enough to stay with what is safe
+        for value in (proxy[name], None, math.nan, "30"):
+            assert best_generator({**report, "nano": {**better, name: value}}, ["proxy", "nano"]) == "proxy"
+    assert best_generator({"nano": better}, ["proxy", "nano"]) == "proxy"
+    assert best_generator({"proxy": proxy}, ["proxy", "nano"]) == "proxy"
     assert best_generator({}, ["proxy", "nano"]) == "proxy"
 
 
