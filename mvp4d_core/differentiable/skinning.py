@@ -7,13 +7,16 @@ from ..errors import InputError
 from ..rig import HeadModel
 
 
-def skin_frames(model: HeadModel, expression: torch.Tensor, rotations: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
+def skin_frames(
+    model: HeadModel, expression: torch.Tensor, rotations: torch.Tensor, translation: torch.Tensor, corrections: torch.Tensor | None = None
+) -> torch.Tensor:
     """Vertices of a head in T poses; differentiable in each of them.
 
     Args:
         expression: (T, E) float weights.
         rotations: (T, J, 3) axis-angle, radians, each relative to the parent joint.
         translation: (T, 3) metres.
+        corrections: (T, V, 3) metres, added to the shaped head at rest, as more expression directions would be.
 
     Returns:
         (T, V, 3) metres, in the dtype and on the device of `expression`.
@@ -28,6 +31,8 @@ def skin_frames(model: HeadModel, expression: torch.Tensor, rotations: torch.Ten
         for name in ("v_template", "static_offsets", "exprdirs", "posedirs", "J_regressor", "lbs_weights")
     )
     shaped = template + (expression @ exprdirs.reshape(3 * vertices, -1).T).reshape(frames, vertices, 3)
+    if corrections is not None:
+        shaped = shaped + corrections
     matrices = _rotation_matrices(rotations.to(expression))
     features = (matrices[:, 1:] - torch.eye(3).to(expression)).reshape(frames, -1)
     posed = shaped + offsets + (features @ posedirs.reshape(3 * vertices, -1).T).reshape(frames, vertices, 3)

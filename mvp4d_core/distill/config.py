@@ -5,29 +5,52 @@ from dataclasses import dataclass, replace
 
 from ..errors import InputError
 
+DEFORMATIONS = ("none", "linear", "unet")
+
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Settings of `distill_avatar`; the presets are this project's own, meant for two CPU cores.
+    """Settings of `distill_avatar`; the presets are this project's own, meant for two CPU cores but for `high`.
 
     Attributes:
-        splats: number of Gaussians, at least one a triangle.
+        splats: the most Gaussians there may be, at least one a triangle.
+        initial: the share of them that the fit begins with; densification adds the others.
         steps: optimiser steps.
-        views_per_step: pictures a step, all of one frame.
+        views_per_step: pictures a step, all of one frame; in coarse steps as many times more as the pictures are smaller.
+        coarse: (until which share of the steps, how many times smaller pictures are), in order; after them they have their own size.
         sh_degree: 0 to 3.
+        remesh: texels a side of the UV mesh that Gaussians ride on (see `uv_remesh`); 0 keeps the head's own.
+        deformation: `none`, `linear` or `unet` (see `deformation.py`); the last ends as `linear` after `unet_until` of the steps.
+        unet_channels: of the U-Net's first level.
+        densify_every, densify_from, densify_until: steps between densifications, and their first and last share of the steps.
+        growth: the share of Gaussians that may become two at once; they are split from `split_size` triangle units on, else cloned.
         heldout: part of the V x F pictures kept out of the fit, as whole views and whole frames.
         reference_every: every so many steps the photo itself is the target; 0 never.
         l1, ssim, alpha: weights of the picture terms.
         position, position_limit: weight of, and distance in triangle units beyond which, means are pulled back.
         scale, scale_limit: the same for scales in triangle units.
         opacity: weight of the term that makes opacities decide between 0 and 1.
-        means_lr, means_lr_final: exponentially interpolated.
+        roughness, corrections: weights of the deformation's differences along edges and of its size, both squared and in `UNIT`s.
+        neck, appearance: weights of the squared neck rotations (radians) and colour codes that a frame may have of its own, to take up what
+            a generator didn't keep still; they are not part of the avatar. 0 leaves them out.
+        means_lr, means_lr_final: exponentially interpolated. Those of the deformation, the neck and the appearance fall alike.
     """
 
     splats: int = 40000
+    initial: float = 1.0
     steps: int = 1500
     views_per_step: int = 2
+    coarse: tuple[tuple[float, int], ...] = ()
     sh_degree: int = 1
+    remesh: int = 0
+    deformation: str = "none"
+    unet_channels: int = 64
+    unet_until: float = 0.8
+    densify_every: int = 0
+    densify_from: float = 0.1
+    densify_until: float = 0.6
+    growth: float = 0.1
+    split_size: float = 0.25
     heldout: float = 0.1
     reference_every: int = 6
     l1: float = 0.8
@@ -38,6 +61,10 @@ class DistillConfig:
     scale: float = 0.1
     scale_limit: float = 0.6
     opacity: float = 0.001
+    roughness: float = 0.05
+    corrections: float = 1e-3
+    neck: float = 0.0
+    appearance: float = 0.0
     means_lr: float = 5e-3
     means_lr_final: float = 5e-4
     log_scales_lr: float = 1e-2
@@ -45,14 +72,36 @@ class DistillConfig:
     opacity_logits_lr: float = 2.5e-2
     sh0_lr: float = 5e-3
     shN_lr: float = 5e-4
+    deformation_lr: float = 2e-3
+    unet_lr: float = 1e-4
+    neck_lr: float = 1e-4
+    appearance_lr: float = 1e-3
     checkpoint_every: int = 150
     seed: int = 0
 
     def __post_init__(self) -> None:
-        ranges = {"splats": (1, 10**7), "steps": (1, 10**7), "views_per_step": (1, 64), "sh_degree": (0, 3), "heldout": (0, 0.5)}
+        ranges = {
+            "splats": (1, 10**7), "steps": (1, 10**7), "views_per_step": (1, 64), "sh_degree": (0, 3), "heldout": (0, 0.5),
+            "initial": (0.05, 1), "remesh": (0, 1024), "unet_channels": (1, 256), "unet_until": (0, 1), "densify_every": (0, 10**6),
+            "densify_from": (0, 1), "densify_until": (0, 1), "growth": (0, 1),
+        }  # fmt: skip
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"`{name}` of a fit must be {low} to {high}, got {getattr(self, name)}.")
+        if self.deformation not in DEFORMATIONS:
+            raise InputError(f"`deformation` of a fit must be one of {', '.join(DEFORMATIONS)}, got `{self.deformation}`.")
+        ends = [share for share, _ in self.coarse]
+        if ends != sorted(ends) or not all(0 <= share <= 1 and factor in (1, 2, 4, 8) for share, factor in self.coarse):
+            raise InputError(f"`coarse` of a fit must have rising shares of the steps and factors of 1, 2, 4 or 8, got {self.coarse}.")
+
+    def factor_at(self, step: int) -> int:
+        """How many times smaller than their own size the pictures of a step are."""
+        return next((factor for share, factor in self.coarse if step < share * self.steps), 1)
+
+    def densifies_after(self, step: int) -> bool:
+        """Whether Gaussians are added and taken away after a step."""
+        part = (step + 1) / self.steps
+        return self.densify_every > 0 and (step + 1) % self.densify_every == 0 and self.densify_from <= part <= self.densify_until
 
     @staticmethod
     def preset(quality: str) -> "DistillConfig":

@@ -5,24 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from ..cameras import Camera
 from ..conditioning import judged_pixels, reference_camera, resample_photo
-from ..differentiable.binding import TriangleFrames, frames_to_torch
 from ..generate.multiview import MultiViewVideo
-from ..rig import HeadModel, Parameters, skin, triangle_frames
+from ..rig import HeadModel
 from ..tracking.reference import Reference
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """C pictures of one pose.
+    """C pictures of one moment.
 
     Attributes:
         images: (C, H, W, 3) float32 on white; `alphas` (C, H, W, 1).
         judged: (C, H, W, 1) bool, the pixels that count.
         viewmats, Ks: (C, 4, 4) and (C, 3, 3) float32, gsplat's.
-        frames: the triangles of that pose.
     """
 
     images: torch.Tensor
@@ -30,7 +29,18 @@ class Pictures:
     judged: torch.Tensor
     viewmats: torch.Tensor
     Ks: torch.Tensor
-    frames: TriangleFrames
+
+    def shrunk(self, factor: int) -> "Pictures":
+        """The same, `factor` times smaller by means of so many pixels squared; a pixel counts where all of its pixels do."""
+        if factor == 1:
+            return self
+
+        def mean(pictures: torch.Tensor) -> torch.Tensor:
+            return functional.avg_pool2d(pictures.movedim(-1, 1), factor).movedim(1, -1)
+
+        scale = torch.tensor([1 / factor, 1 / factor, 1.0]).to(self.Ks)
+        judged = mean(self.judged.float()) == 1
+        return Pictures(mean(self.images).contiguous(), mean(self.alphas), judged, self.viewmats, self.Ks * scale[:, None])
 
 
 def heldout_split(views: int, frames: int, part: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -53,27 +63,18 @@ def camera_tensors(cameras: list[Camera], device: torch.device | str) -> tuple[t
     return viewmats, torch.as_tensor(np.stack([c.K for c in cameras]), dtype=torch.float32, device=device)
 
 
-def pose_frames(rig: HeadModel, parameters: Parameters, device: torch.device | str) -> TriangleFrames:
-    """The triangles of one pose on `device`."""
-    vertices = skin(rig, None, parameters.expression, parameters.rotations, parameters.translation)
-    return frames_to_torch(triangle_frames(vertices, rig.faces), device=device)
-
-
 class VideoPictures:
-    """Pictures of a video by view and frame; poses are computed once."""
+    """Pictures of a video by view and frame."""
 
-    def __init__(self, video: MultiViewVideo, rig: HeadModel, device: torch.device | str) -> None:
-        self.video, self.rig, self.device = video, rig, device
-        self._frames: dict[int, TriangleFrames] = {}
+    def __init__(self, video: MultiViewVideo, device: torch.device | str) -> None:
+        self.video, self.device = video, device
 
-    def get(self, views: list[int], frame: int) -> Pictures:
-        """The pictures of `views` at `frame`."""
-        if frame not in self._frames:
-            self._frames[frame] = pose_frames(self.rig, self.video.plan.performance[frame], self.device)
+    def get(self, views: list[int], frame: int, factor: int = 1) -> Pictures:
+        """The pictures of `views` at `frame`, `factor` times smaller."""
         images = torch.as_tensor(self.video.frames[views, frame], device=self.device).float() / 255
         alphas = torch.as_tensor(self.video.alphas[views, frame], device=self.device).float()[..., None] / 255
         viewmats, Ks = camera_tensors([self.video.plan.cameras[v] for v in views], self.device)
-        return Pictures(images, alphas, torch.ones_like(alphas, dtype=torch.bool), viewmats, Ks, self._frames[frame])
+        return Pictures(images, alphas, torch.ones_like(alphas, dtype=torch.bool), viewmats, Ks).shrunk(factor)
 
 
 def reference_pictures(reference: Reference, rig: HeadModel, size: int, device: torch.device | str) -> Pictures:
@@ -87,5 +88,4 @@ def reference_pictures(reference: Reference, rig: HeadModel, size: int, device: 
         torch.as_tensor(judged_pixels(reference, camera), device=device)[None, ..., None],
         viewmats,
         Ks,
-        pose_frames(rig, reference.parameters, device),
     )

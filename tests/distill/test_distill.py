@@ -12,6 +12,7 @@ from mvp4d_core.differentiable.binding import bound_to_world, frames_to_torch
 from mvp4d_core.distill import DistillConfig, distill_avatar, heldout_split
 from mvp4d_core.distill.initialise import back_project, sample_surface
 from mvp4d_core.distill.losses import regularisers
+from mvp4d_core.distill.puppet import Puppet
 from mvp4d_core.errors import Cancelled, FormatError, InputError, MVP4DError
 from mvp4d_core.evaluation.avatar import evaluate_heldout, evaluate_reference
 from mvp4d_core.generate import MultiViewVideo, ProxyGenerator
@@ -98,8 +99,15 @@ def test_held_out_pictures_are_never_looked_at(video):
     assert_arrays_close(other.means, clean.means)
 
 
-def test_resuming_gives_what_not_stopping_gives(video, tmp_path):
-    whole = distill_avatar(video, REFERENCE, CONFIG, head_model=MODEL)
+EVERYTHING = replace(
+    CONFIG, initial=0.8, coarse=((0.3, 4), (0.5, 2)), remesh=48, deformation="unet", unet_channels=4, unet_until=0.6, densify_every=4,
+    growth=0.05, neck=1.0, appearance=0.1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
+def test_resuming_gives_what_not_stopping_gives(video, tmp_path, config):
+    whole = distill_avatar(video, REFERENCE, config, head_model=MODEL)
     checkpoint = tmp_path / "fit.safetensors"
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -107,12 +115,12 @@ def test_resuming_gives_what_not_stopping_gives(video, tmp_path):
             raise Cancelled("stop")
 
     with pytest.raises(Cancelled):
-        distill_avatar(video, REFERENCE, CONFIG, head_model=MODEL, checkpoint=checkpoint, progress=stop)
+        distill_avatar(video, REFERENCE, config, head_model=MODEL, checkpoint=checkpoint, progress=stop)
     seen = []
     resumed = distill_avatar(
         video,
         REFERENCE,
-        CONFIG,
+        config,
         head_model=MODEL,
         checkpoint=checkpoint,
         progress=lambda s, d, t: seen.append(d) if s == "distill" else None,
@@ -120,6 +128,8 @@ def test_resuming_gives_what_not_stopping_gives(video, tmp_path):
     assert seen[0] == 20  # the last checkpoint before the stop
     for name in ("means", "quats", "log_scales", "opacity_logits", "sh0", "shN"):
         assert_arrays_close(getattr(resumed, name), getattr(whole, name), name=name)
+    assert_arrays_close(resumed.binding, whole.binding)
+    assert_arrays_close(resumed.rig.exprdirs, whole.rig.exprdirs)
 
 
 def test_a_checkpoint_of_another_fit_is_not_continued_and_a_damaged_one_is_refused(video, tmp_path):
@@ -141,8 +151,50 @@ def test_a_checkpoint_of_another_fit_is_not_continued_and_a_damaged_one_is_refus
 
 
 def test_nan_stops_with_step_and_term(video):
-    with pytest.raises(MVP4DError, match=r"step 0: its parameter `sh0` is no longer finite"):
+    with pytest.raises(MVP4DError, match=r"step 0: its parameter `gaussians.sh0` is no longer finite"):
         distill_avatar(video, REFERENCE, replace(CONFIG, sh0_lr=float("nan")), head_model=MODEL)
+
+
+@pytest.mark.parametrize(("deformation", "rate"), [("linear", 0.01), ("unet", 1e-3)])
+def test_a_puppet_learns_how_another_face_moves(deformation, rate):
+    """Its gradients lead to a head whose expressions are 1.8 times as strong, shown as vertices."""
+    strong = replace(RIG, exprdirs=RIG.exprdirs * np.float32(1.8))
+    performance = showcase_performance(MODEL).select(list(range(0, 144, 12)))
+    puppet = Puppet(RIG, performance, performance[0], replace(CONFIG, deformation=deformation, unet_channels=16))
+    optimiser = torch.optim.Adam(puppet.deformation.parameters(), rate)
+    posed = [skin(strong, None, p.expression, p.rotations, p.translation) for p in (performance[f] for f in range(len(performance)))]
+    wanted = [triangle_frames(vertices, RIG.faces).centres for vertices in posed]
+    errors = []
+    for _ in range(40):
+        optimiser.zero_grad()
+        found = [puppet.pose(frame)[0].centres for frame in range(len(wanted))]
+        error = sum((one - torch.as_tensor(true)).square().sum() for one, true in zip(found, wanted, strict=True))
+        error.backward()
+        optimiser.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_densification_ends_at_its_budget_and_coarse_steps_see_the_same_head(video):
+    config = replace(CONFIG, steps=60, splats=2500, initial=0.7, densify_every=5, densify_until=0.9, coarse=((0.4, 2),), growth=0.2)
+    avatar = distill_avatar(video, REFERENCE, config, head_model=MODEL)
+    assert 2500 * 0.95 < len(avatar) <= 2500
+    assert evaluate_heldout(avatar, video, config)["heldout_psnr"] > 20
+
+
+def test_codes_take_up_what_a_generator_did_not_keep_still(video):
+    """Each frame has a colour cast of its own: with codes the avatar is nearer to the plain video."""
+    rng = np.random.default_rng(0)
+    cast = rng.uniform(0.8, 1.2, (1, 5, 1, 1, 3))
+    tinted = np.clip(video.frames * cast, 0, 255).astype(np.uint8)
+    tinted = np.where(video.alphas[..., None] > 0, tinted, video.frames)
+    config = replace(CONFIG, steps=150, reference_every=2, heldout=0.0)
+    errors = []
+    for appearance in (0.0, 1e-3):
+        fitted = replace(config, appearance=appearance, appearance_lr=2e-2)
+        avatar = distill_avatar(replace(video, frames=tinted), REFERENCE, fitted, head_model=MODEL)
+        errors.append(evaluate_reference(avatar, REFERENCE))
+    assert errors[1] > errors[0] + 0.2
 
 
 def test_regularisers_are_their_formulas():
@@ -155,7 +207,8 @@ def test_regularisers_are_their_formulas():
 
 
 def test_impossible_settings_are_refused(video):
-    for change in ({"splats": 0}, {"sh_degree": 4}, {"heldout": 0.9}, {"steps": -1}):
+    wrong = ({"deformation": "magic"}, {"coarse": ((0.5, 3),)}, {"coarse": ((0.5, 2), (0.2, 2))}, {"initial": 0.0}, {"remesh": 5000})
+    for change in ({"splats": 0}, {"sh_degree": 4}, {"heldout": 0.9}, {"steps": -1}, *wrong):
         with pytest.raises(InputError):
             replace(CONFIG, **change)
     with pytest.raises(InputError, match="quality"):
