@@ -8,12 +8,15 @@ import numpy as np
 from .avatar import GaussianAvatar
 from .cameras import Camera, orbit_camera
 from .conditioning import frame_camera, head_centre, reference_camera, resample_photo
-from .io.video import write_video
+from .io.folders import make_folder
+from .io.images import straight_alpha, write_image
+from .io.video import PLAYABLE, WITH_ALPHA, write_video
 from .progress import Progress, silent
-from .render.avatar import render_avatar, render_performance
+from .render.avatar import WHITE, render_avatar, render_performance
 from .rig import Parameters, Performance, rest_parameters, single_frame, skin
 from .tracking.reference import Reference
 
+BLACK = (0.0, 0.0, 0.0)
 DISTANCE, FOV_Y = 1.2, np.deg2rad(20)
 TURN_FPS, TURN_SECONDS = 24.0, 4.0
 # contact sheet: one expression a row, one direction a column (azimuth, elevation in degrees)
@@ -53,9 +56,22 @@ def named_parameters(avatar: GaussianAvatar, weights: dict[str, float]) -> Param
 def write_showcase(
     path: Path, avatar: GaussianAvatar, performance: Performance, camera: Camera, *, device: str = "cpu", progress: Progress = silent
 ) -> None:
-    """The performance from one camera, as MP4."""
-    frames = render_performance(avatar, performance, [camera], device=device, progress=progress, stage="showcase")
-    write_video(path, (image for image, _ in frames), performance.fps)
+    """The performance from one camera: on white as MP4, or with alpha as ProRes 4444 (`.mov`) or VP9 (`.webm`), by the ending."""
+    quality = WITH_ALPHA.get(Path(path).suffix.lower(), PLAYABLE)
+    background = BLACK if quality.has_alpha else WHITE
+    frames = render_performance(avatar, performance, [camera], background=background, device=device, progress=progress, stage="showcase")
+    images = (straight_alpha(image, alpha) if quality.has_alpha else image for image, alpha in frames)
+    write_video(path, images, performance.fps, quality=quality)
+
+
+def write_pictures(
+    folder: Path, avatar: GaussianAvatar, performance: Performance, camera: Camera, *, device: str = "cpu", progress: Progress = silent
+) -> None:
+    """The performance from one camera as `frame_0000.png` and so on, with alpha; the folder is made where it is missing."""
+    make_folder(folder)
+    frames = render_performance(avatar, performance, [camera], background=BLACK, device=device, progress=progress, stage="export")
+    for index, (image, alpha) in enumerate(frames):
+        write_image(folder / f"frame_{index:04d}.png", straight_alpha(image, alpha))
 
 
 def write_turntable(

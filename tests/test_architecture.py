@@ -12,13 +12,14 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "mvp4d_core"
 # rooms from the ground up; each may import itself and what is listed before it
 FLOORS = (
-    "errors", "progress", "rotations", "cameras", "io", "rig", "avatar",
-    "differentiable", "render", "tracking", "conditioning", "generate", "evaluation.metrics", "diffusion", "distill",
+    "errors", "progress", "rotations", "cameras", "io", "rig", "avatar", "player",
+    "differentiable", "render", "tracking", "conditioning", "generate", "evaluation.metrics", "diffusion", "distill", "player.bench",
     "training", "evaluation", "journal", "memory", "showreel", "create", "cli",
 )  # fmt: skip
-GROUND = ("mvp4d_core.errors", "mvp4d_core.progress", "mvp4d_core.rotations", "mvp4d_core.cameras", "mvp4d_core.rig", "mvp4d_core.avatar",
-          "mvp4d_core.avatar.ply", "mvp4d_core.avatar.file_space", "mvp4d_core.io.safetensors_numpy", "mvp4d_core.io.atomic",
-          "mvp4d_core.tracking", "mvp4d_core.cli.main")  # fmt: skip
+GROUND = ("mvp4d_core.errors", "mvp4d_core.progress", "mvp4d_core.rotations", "mvp4d_core.cameras", "mvp4d_core.rig",
+          "mvp4d_core.avatar", "mvp4d_core.avatar.ply", "mvp4d_core.avatar.file_space", "mvp4d_core.avatar.import_avatar",
+          "mvp4d_core.avatar.glb", "mvp4d_core.io.safetensors_numpy", "mvp4d_core.io.atomic", "mvp4d_core.player",
+          "mvp4d_core.player.browser", "mvp4d_core.tracking", "mvp4d_core.cli.main")  # fmt: skip
 HEAVY = ("torch", "numba", "scipy", "PIL", "av", "mediapipe", "bpy", "diffusers", "trimesh", "tqdm", "comfy")
 
 

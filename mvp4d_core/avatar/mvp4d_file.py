@@ -15,10 +15,12 @@ from ..errors import FormatError, InputError, MissingAssetError
 from ..io import safetensors_numpy
 from ..io.schema import read_as
 from ..rig import HeadModel, head_model_digest, head_model_from_tensors, head_model_to_tensors, personalize
+from .baked_rig import IMPORTED_LICENCE
 from .gaussian_avatar import GAUSSIAN_ARRAYS, GaussianAvatar
 
 SCHEMA = "mvp4d-avatar/1"
 FREE_LICENCES = ("CC0-1.0", "CC-BY-4.0", "Apache-2.0", "MIT")
+_TRAVELLING = (*FREE_LICENCES, IMPORTED_LICENCE)  # an imported animation's head is one person's mesh, and no model of heads
 _GAUSSIANS = (*GAUSSIAN_ARRAYS, "binding")
 Value = TypeVar("Value")
 
@@ -35,7 +37,7 @@ def save_avatar(path: str | Path, avatar: GaussianAvatar, *, head_model: HeadMod
     """
     tensors = {f"gaussians.{name}": getattr(avatar, name) for name in _GAUSSIANS}
     metadata = {"schema": SCHEMA, **{f"avatar.{key}": text for key, text in avatar.metadata.items()}}
-    if avatar.rig.licence in FREE_LICENCES:
+    if may_travel(avatar.rig):
         rig_tensors, rig_texts = head_model_to_tensors(avatar.rig)
         tensors |= {f"rig.{name}": array for name, array in rig_tensors.items()}
         metadata |= {f"rig.{name}": text for name, text in rig_texts.items()}
@@ -47,6 +49,11 @@ def save_avatar(path: str | Path, avatar: GaussianAvatar, *, head_model: HeadMod
         tensors |= {"identity.shape": np.asarray(shape, np.float32), "identity.offsets": avatar.rig.static_offsets}
         metadata |= {"rig_name": head_model.name, "rig_digest": head_model_digest(head_model)}
     safetensors_numpy.write(path, tensors, metadata)
+
+
+def may_travel(rig: HeadModel) -> bool:
+    """Whether a rig's licence lets it lie inside an avatar's file."""
+    return rig.licence in _TRAVELLING
 
 
 def load_avatar(path: str | Path, *, head_model: HeadModel | None = None) -> GaussianAvatar:

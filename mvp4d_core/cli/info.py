@@ -18,16 +18,23 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Answers with the file's contents in short."""
-    if arguments.file.suffix.lower() == ".ply":
-        from ..avatar.ply import read_ply
-
-        splats = read_ply(arguments.file)
-        answer({"kind": "3DGS PLY", "splats": len(splats.means)}, arguments)
-        return
     from ..avatar import load_avatar
+    from ..avatar.gaussian_avatars import BINDING
+    from ..avatar.ply_tables import contents
+    from ..avatar.posed_files import SPLAT_ENDINGS, read_splats
     from ..io import safetensors_numpy
     from ..rig import load_head_model, load_performance
 
+    if (ending := arguments.file.suffix.lower()) in SPLAT_ENDINGS:
+        elements = contents(arguments.file) if ending == ".ply" else {}
+        kind = "3DGS PLY" if ending == ".ply" else f"splats ({ending[1:]})"
+        if "base_vertex" in elements:
+            kind = "CAP4D animation PLY"
+        elif BINDING in elements.get("vertex", ()):
+            kind = "GaussianAvatars PLY"
+        splats = read_splats(arguments.file)
+        answer({"kind": kind, "splats": len(splats.means), "sh_degree": round((splats.shN.shape[1] + 1) ** 0.5) - 1}, arguments)
+        return
     schema = safetensors_numpy.read(arguments.file)[1].get("schema", "")
     result: dict[str, Any]
     if schema.startswith("mvp4d-avatar/"):

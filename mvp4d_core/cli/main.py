@@ -4,6 +4,7 @@
 import argparse
 import contextlib
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from .. import __version__
 from ..errors import MVP4DError
 from .terminal import say
 
-COMMANDS = ("create", "demo", "track", "animate", "render", "export", "info", "doctor", "bench", "train", "evaluate", "memory")
+COMMANDS = ("create", "demo", "track", "animate", "render", "export", "import", "info", "doctor", "bench", "train", "evaluate", "memory")
 NEEDED = {"torch", "numba", "scipy", "PIL", "av", "tqdm", "trimesh", "diffusers", "safetensors", "accelerate"}
 EXTRA_OF = {"train": "train", "create": "track", "track": "track", "demo": "demo"}
 
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"mvp4d {__version__}")
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        command = importlib.import_module(f".{name}", __package__)
+        command = importlib.import_module(f".{name}_" if keyword.iskeyword(name) else f".{name}", __package__)
         command.add(subparsers)
         subparsers.choices[name].add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
         subparsers.choices[name].set_defaults(run=command.run)

@@ -63,6 +63,27 @@ def load_or_showcase(path: Path | None, rig: "HeadModel") -> "Performance":
     return retarget(load_performance(path), rig) if path else showcase_performance(rig)
 
 
+def chosen_frames(performance: "Performance", text: str | None) -> "Performance":
+    """The frames `A:B` or `A:B:STEP` of a performance, or the one frame `A`, counted from 0; STEP frames become one, shown as long."""
+    from dataclasses import replace
+
+    if text is None:
+        return performance
+    parts = text.split(":")
+    try:
+        numbers = [int(part) if part else None for part in parts]
+    except ValueError:
+        numbers = []
+    step = numbers[2] if len(numbers) == 3 else None
+    if not 1 <= len(numbers) <= 3 or numbers == [None] or any(number is not None and number < 0 for number in numbers) or step == 0:
+        raise InputError(f"--frames must be A:B, A:B:STEP or one number, counted from 0, got `{text}`.")
+    first = numbers[0] or 0
+    chosen = range(len(performance))[first : first + 1 if len(numbers) == 1 else numbers[1] : step]
+    if not chosen:
+        raise InputError(f"--frames {text} names none of the performance's frames 0 to {len(performance) - 1}.")
+    return replace(performance.select(list(chosen)), fps=performance.fps / (step or 1))
+
+
 def pose_from(arguments: argparse.Namespace, rig: "HeadModel") -> "Parameters":
     """The pose that `add_pose` asks for; InputError for unknown names and malformed numbers."""
     import math

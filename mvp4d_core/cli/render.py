@@ -20,9 +20,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Renders the picture."""
-    import numpy as np
-
-    from ..io.images import write_image
+    from ..io.images import straight_alpha, write_image
     from ..render.avatar import render_avatar
     from ..rig import single_frame
     from ..showreel import show_camera
@@ -34,8 +32,5 @@ def run(arguments: argparse.Namespace) -> None:
     camera = show_camera(avatar, still, arguments.size, *angles)
     background = (0.0, 0.0, 0.0) if arguments.transparent else (1.0, 1.0, 1.0)
     image, alpha = render_avatar(avatar, parameters, camera, background=background, device=arguments.device)
-    if arguments.transparent:
-        # files hold straight colour: on black, colour times alpha was rendered
-        image = np.concatenate([image / np.maximum(alpha, 1e-6)[..., None], alpha[..., None]], axis=-1).clip(0, 1)
-    write_image(arguments.output, image)
+    write_image(arguments.output, straight_alpha(image, alpha) if arguments.transparent else image)
     answer({"picture": str(arguments.output), "size": arguments.size}, arguments)

@@ -21,7 +21,9 @@ class Limits:
     header_bytes: int = 4 * MIB
     """Size of a safetensors or PLY header."""
     elements: int = 20_000_000
-    """Splats of a PLY file."""
+    """Splats of a file."""
+    array_bytes: int = 4 * GIB
+    """Arrays that are unpacked from one .npz archive."""
     pixels: int = 120_000_000
     """Width times height of a picture, and of one frame of a video."""
     video_pixels: int = 400_000_000

@@ -83,6 +83,19 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metad
         InputError: a name or a text that is not a string, or a data type that the format lacks.
         StorageError: the file cannot be written.
     """
+    pieces = _pieces(tensors, metadata)
+    with atomic_write(path) as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+def to_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+    """What `write` would put in a file."""
+    return b"".join(_pieces(tensors, metadata))
+
+
+def _pieces(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None) -> list[bytes | memoryview]:
+    """The parts of a file in their order."""
     header: dict[str, Any] = {_METADATA: dict(sorted(_check_texts(metadata).items()))} if metadata else {}
     arrays = {name: _stored(name, array) for name, array in tensors.items()}
     order = sorted(arrays, key=lambda name: (_ORDER[_NAMES[arrays[name].dtype]], name))
@@ -96,11 +109,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metad
         }
         offset += array.nbytes
     text = _encode_header(header)
-    with atomic_write(path) as file:
-        file.write(len(text).to_bytes(_LENGTH_BYTES, "little"))
-        file.write(text)
-        for name in order:
-            file.write(arrays[name].reshape(-1).view(np.uint8).data)
+    return [len(text).to_bytes(_LENGTH_BYTES, "little"), text, *(arrays[name].reshape(-1).view(np.uint8).data for name in order)]
 
 
 def _check_texts(metadata: Mapping[str, str]) -> Mapping[str, str]:

@@ -34,63 +34,77 @@ _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 
 @dataclass(frozen=True)
 class Quality:
-    """How closely H.264 keeps the frames: FFmpeg's name of an encoder, its pixel format, rate factor (0 loses nothing) and preset."""
+    """How closely a video keeps the frames, and as which kind of file.
 
+    `codec` is FFmpeg's name of an encoder, `pixels` its pixel format and `options` its settings, as name=value pairs.
+    """
+
+    name: str
+    ending: str
     codec: str
     pixels: str
-    crf: int
-    preset: str
+    options: tuple[str, ...]
 
     @property
     def halves_colour(self) -> bool:
         """Whether 2 x 2 pixels share a colour, which wants even sizes."""
-        return self.pixels == "yuv420p"
+        return "420" in self.pixels
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether frames have an alpha channel, beside straight colour."""
+        return self.pixels.startswith("yuva")
 
 
-PLAYABLE = Quality("libx264", "yuv420p", 16, "medium")  # what every player shows
-CLOSE = Quality("libx264", "yuv444p", 8, "medium")  # for eyes of networks: every pixel keeps its own colour
-LOSSLESS = Quality("libx264rgb", "rgb24", 0, "fast")  # every pixel's value, at about five times the size
+PLAYABLE = Quality("H.264", ".mp4", "libx264", "yuv420p", ("crf=16", "preset=medium"))  # what every player shows
+CLOSE = Quality("H.264", ".mp4", "libx264", "yuv444p", ("crf=8", "preset=medium"))  # for eyes of networks: every pixel keeps its own colour
+LOSSLESS = Quality("H.264", ".mp4", "libx264rgb", "rgb24", ("crf=0", "preset=fast"))  # every pixel's value, at about five times the size
+# for editing programs: DaVinci Resolve, Premiere, After Effects, Final Cut
+PRORES_4444 = Quality("ProRes 4444", ".mov", "prores_ks", "yuva444p10le", ("profile=4444", "vendor=apl0", "alpha_bits=16"))
+# for web pages: Chrome, Edge and Firefox show it over the page
+VP9_ALPHA = Quality("VP9", ".webm", "libvpx-vp9", "yuva420p", ("crf=18", "b=0", "row-mt=1", "cpu-used=4", "auto-alt-ref=0"))
+WITH_ALPHA = {quality.ending: quality for quality in (PRORES_4444, VP9_ALPHA)}
 
 
 def write_video(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, progress: Progress = silent, *, quality: Quality = PLAYABLE
 ) -> None:
-    """Writes an H.264 MP4 (BT.709, playable while it loads), atomically.
+    """Writes a video (BT.709; MP4 and MOV playable while they load), atomically.
 
     Args:
-        path: a name that ends in `.mp4`.
-        frames: (H, W, 3) images, float in 0..1 or uint8, sRGB, all of one size; they are taken one at a time. Where the quality wants
-            even sizes, an odd one gains a row or column that repeats the last.
+        path: a name with the quality's ending.
+        frames: (H, W, 3) images, or (H, W, 4) with straight alpha where the quality has it, float in 0..1 or uint8, sRGB, all of one size;
+            they are taken one at a time. Where the quality wants even sizes, an odd one gains a row or column that repeats the last.
         fps: frames a second.
         progress: told `("write video", done, total)`; total is 0 when `frames` has no length.
-        quality: `PLAYABLE`, `CLOSE` or `LOSSLESS`.
+        quality: `PLAYABLE`, `CLOSE`, `LOSSLESS`, `PRORES_4444` or `VP9_ALPHA`.
 
     Raises:
-        InputError: no frames, frames of another shape or with values that are not finite, or a size that H.264 lacks.
+        InputError: no frames, frames of another shape or with values that are not finite, or a size that the codec lacks.
         StorageError: the file cannot be written.
-        MissingAssetError: PyAV or its H.264 encoder is missing.
+        MissingAssetError: PyAV or its encoder is missing.
     """
-    if not os.fspath(path).lower().endswith(".mp4"):
-        raise InputError(f"Videos are written as MP4, got the name {os.fspath(path)!r}. Let it end in .mp4.")
+    if not os.fspath(path).lower().endswith(quality.ending):
+        raise InputError(f"A video in {quality.name} wants another name than {os.fspath(path)!r}. Let it end in {quality.ending}.")
     if not 0 < fps <= 1000:
         raise InputError(f"`fps` must be in 0..1000, got {fps}. Use 25 or 30 for example.")
     av = _pyav()
     if quality.codec not in av.codecs_available:
         raise MissingAssetError(
-            f"This PyAV has no H.264 encoder ({quality.codec}). Install the wheel from PyPI: pip install --force-reinstall av"
+            f"This PyAV has no {quality.name} encoder ({quality.codec}). Install the wheel from PyPI: pip install --force-reinstall av"
         )
     total = operator.length_hint(frames)
-    images = _frames_to_encode(frames, even=quality.halves_colour)
+    images = _frames_to_encode(frames, quality)
     first = next(images, None)
     if first is None:
         raise InputError("A video needs a frame, `frames` has none. Render at least one.")
-    with atomic_path(path, ".mp4") as temporary:
+    with atomic_path(path, quality.ending) as temporary:
         try:
             _encode(av, temporary, first, images, fps, quality, total, progress)
         except av.error.FFmpegError as error:
             if isinstance(error, OSError):
                 raise
-            raise InputError(f"H.264 cannot hold {first.shape[1]} x {first.shape[0]} pixels at {fps:g} fps ({error}).") from error
+            raise InputError(f"{quality.name} cannot hold {first.shape[1]} x {first.shape[0]} pixels at {fps:g} fps ({error}).") from error
 
 
 def read_video(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> tuple[np.ndarray, float]:
@@ -147,13 +161,14 @@ def _pyav() -> ModuleType:
         raise MissingAssetError("Videos need the package av (PyAV), which is not installed. Run: pip install av") from error
 
 
-def _frames_to_encode(frames: Iterable[np.ndarray], *, even: bool) -> Iterator[np.ndarray]:
+def _frames_to_encode(frames: Iterable[np.ndarray], quality: Quality) -> Iterator[np.ndarray]:
     """The frames as uint8 of one size, an even one if need be."""
-    size = None
+    size, channels, even = None, 4 if quality.has_alpha else 3, quality.halves_colour
     for index, frame in enumerate(frames):
         size = frame.shape if size is None else size
-        if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-            raise InputError(f"Frame {index} must be (H, W, 3), got {frame.shape}. Pass colour images.")
+        if frame.ndim != 3 or frame.shape[2] != channels or 0 in frame.shape:
+            what = "images with colour and alpha" if quality.has_alpha else "colour images"
+            raise InputError(f"Frame {index} must be (H, W, {channels}), got {frame.shape}. Pass {what}.")
         if frame.shape != size:
             raise InputError(f"Frame {index} is {frame.shape}, the first is {size}. Give every frame the same size.")
         image = frame if frame.dtype == np.uint8 else to_bytes(frame, f"Frame {index}")
@@ -165,9 +180,10 @@ def _encode(
     av: ModuleType, path: Path, first: np.ndarray, rest: Iterator[np.ndarray], fps: float, quality: Quality, total: int, progress: Progress
 ) -> None:
     progress("write video", 0, total)
-    options = {"crf": str(quality.crf), "preset": quality.preset}
-    rgb = quality.pixels == "rgb24"
-    with av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
+    options = dict(option.split("=", 1) for option in quality.options)
+    rgb, given = quality.pixels == "rgb24", "rgba" if quality.has_alpha else "rgb24"
+    muxing = {} if quality.ending == ".webm" else {"movflags": "+faststart"}
+    with av.open(str(path), "w", format=quality.ending[1:], container_options=muxing) as container:
         stream = container.add_stream(quality.codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = quality.pixels
@@ -176,7 +192,7 @@ def _encode(
             codec.color_primaries = codec.color_trc = codec.colorspace = _BT709
             codec.color_range = _LIMITED_RANGE
         for done, image in enumerate(chain([first], rest), start=1):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(image, format=given)
             if not rgb:
                 frame = frame.reformat(format=quality.pixels, src_color_range="JPEG", dst_colorspace="ITU709", dst_color_range="MPEG")
             container.mux(stream.encode(frame))

@@ -95,7 +95,7 @@ def _add_new(models: FaceModels, picture: np.ndarray, boxes: np.ndarray, faces: 
     for box in boxes:
         if any(_same(box, face.box) for face in faces):
             continue
-        face = _measure(models, picture, box)
+        face = measure_face(models, picture, box)
         if face is not None and not any(_same(face.box, other.box) for other in faces):
             faces.append(face)
     return faces
@@ -108,18 +108,18 @@ def _same(box: np.ndarray, other: np.ndarray) -> bool:
     return bool(shared > 0.3 * union)
 
 
-def _measure(models: FaceModels, picture: np.ndarray, box: np.ndarray) -> Face | None:
-    """The points of the face in `box`, averaged over crops of several sizes around it; None where they disagree."""
+def measure_face(models: FaceModels, picture: np.ndarray, box: np.ndarray) -> Face | None:
+    """The points of the face in `box` (4,) x0, y0, x1, y1, averaged over crops of several sizes around it; None where they disagree."""
     rough = _mesh_in_crop(models, picture, box, _CROP_SCALES[1])
     if rough is None:
         return None
-    box = _oval_box(rough)
+    box = oval_box(rough)
     found = (_mesh_in_crop(models, picture, box, scale) for scale in _CROP_SCALES)
     tries = [points for points in found if points is not None]
     if len(tries) < len(_CROP_SCALES):
         return None
     mean = np.mean(tries, axis=0)
-    box = _oval_box(mean)
+    box = oval_box(mean)
     spread = float(np.linalg.norm((tries - mean)[..., :2], axis=-1).mean() / max(box[2] - box[0], 1e-6))
     return Face(mean, box, spread) if spread < _DOUBTFUL else None
 
@@ -141,6 +141,7 @@ def _mesh_in_crop(models: FaceModels, picture: np.ndarray, box: np.ndarray, scal
     return points
 
 
-def _oval_box(points: np.ndarray) -> np.ndarray:
+def oval_box(points: np.ndarray) -> np.ndarray:
+    """(4,) x0, y0, x1, y1 around the face oval of points (478, 2 or 3)."""
     oval = points[list(FACE_OVAL), :2]
     return np.concatenate([oval.min(axis=0), oval.max(axis=0)])

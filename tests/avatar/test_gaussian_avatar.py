@@ -55,6 +55,15 @@ def test_file_round_trip(tmp_path):
     assert_arrays_close(loaded.pose(random_parameters(1)).means, AVATAR.pose(random_parameters(1)).means)
 
 
+def test_the_official_safetensors_reads_the_file(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    save_avatar(tmp_path / "a.mvp4d", AVATAR)
+    tensors = safetensors.load_file(tmp_path / "a.mvp4d")
+    for name in ("means", "quats", "log_scales", "opacity_logits", "sh0", "shN", "binding"):
+        np.testing.assert_array_equal(tensors[f"gaussians.{name}"], getattr(AVATAR, name), err_msg=name)
+    np.testing.assert_array_equal(tensors["rig.exprdirs"], AVATAR.rig.exprdirs)
+
+
 def test_a_licensed_head_stays_home(tmp_path):
     model = replace(toy_head_model(), licence="licensed")
     shape = np.linspace(-1, 1, model.shapedirs.shape[2]).astype(np.float32)

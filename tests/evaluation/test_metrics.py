@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PSNR and SSIM against scikit-image and pytorch-msssim."""
+"""PSNR, SSIM and MS-SSIM against scikit-image and pytorch-msssim."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from pytorch_msssim import ms_ssim as msssim_ms_ssim
 from pytorch_msssim import ssim as msssim_ssim
 from skimage import data, metrics
 
+from mvp4d_core.errors import InputError
 from mvp4d_core.evaluation.agreement import foreground_psnr
-from mvp4d_core.evaluation.metrics import psnr, ssim, ssim_map
+from mvp4d_core.evaluation.metrics import ms_ssim, psnr, ssim, ssim_map
 
 
 def pair(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,3 +63,20 @@ def test_ssim_gradient():
 def test_ssim_of_equal_pictures_is_one():
     image = torch.as_tensor(np.random.default_rng(0).random((2, 16, 16, 3)))
     assert float(ssim(image, image)) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.4])
+def test_ms_ssim_is_another_librarys(noise):
+    image = torch.as_tensor(data.astronaut()[:176, 100:308] / 255.0)  # sides that halve evenly
+    made = torch.stack([image, (image + noise * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)])
+    target = torch.stack([image, image])
+    theirs = msssim_ms_ssim(made.movedim(-1, 1), target.movedim(-1, 1), data_range=1.0, size_average=False)
+    np.testing.assert_allclose(ms_ssim(made, target), theirs, atol=1e-5)
+
+
+def test_ms_ssim_takes_odd_sides_and_refuses_small_ones():
+    image = torch.as_tensor(data.astronaut()[None, :161, :177] / 255.0)
+    assert float(ms_ssim(image, image)[0]) == pytest.approx(1.0, abs=1e-12)
+    assert 0 <= float(ms_ssim(1 - image, image)[0]) < 0.3
+    with pytest.raises(InputError, match="161 px"):
+        ms_ssim(image[:, :160], image[:, :160])

@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
+import shutil
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +12,7 @@ import pytest
 
 from mvp4d_core.errors import Cancelled, FormatError, InputError, MissingAssetError
 from mvp4d_core.io.limits import Limits
-from mvp4d_core.io.video import CLOSE, LOSSLESS, read_video, video_frames, write_video
+from mvp4d_core.io.video import CLOSE, LOSSLESS, PRORES_4444, VP9_ALPHA, read_video, video_frames, write_video
 from tests.support.asserts import assert_arrays_close
 from tests.support.faults import file_names
 from tests.support.mutation import assert_refuses_cleanly
@@ -228,3 +231,83 @@ def test_damaged_videos_are_refused_cleanly_and_in_time(tmp_path, clip, name):
     sound = clip if name == "a.mp4" else encoded(path).read_bytes()
     small = Limits(pixels=1_000_000, video_pixels=10_000_000)
     assert_refuses_cleanly(lambda damaged: read_video(damaged, small), sound, path, 200)
+
+
+def disc(frames=6, height=45, width=62):
+    """Straight alpha: a soft disc that moves over a colour that is there everywhere."""
+    y, x = np.mgrid[:height, :width]
+    video = np.zeros((frames, height, width, 4), np.float32)
+    video[..., :3] = [0.8, 0.55, 0.3]
+    for index in range(frames):
+        video[index, ..., 3] = np.clip(1.5 - np.hypot(x - 20 - 4 * index, y - 22) / 10, 0, 1)
+    return video
+
+
+def decoded_rgba(path):
+    """All frames (T, H, W, 4) uint8; the alpha of VP9 is in packets beside the picture's, which FFmpeg's own VP9 decoder leaves out."""
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        decoder = av.CodecContext.create("libvpx-vp9", "r") if stream.codec_context.name == "vp9" else stream.codec_context
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        frames = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
+        return np.stack([frame.reformat(format="rgba", dst_color_range="JPEG").to_ndarray() for frame in frames])
+
+
+ALPHA = [(PRORES_4444, 0.02), (VP9_ALPHA, 0.05)]
+
+
+@pytest.mark.parametrize(("quality", "tolerance"), ALPHA, ids=lambda value: getattr(value, "name", None))
+def test_convention_alpha_is_straight(tmp_path, quality, tolerance):
+    path = tmp_path / f"a{quality.ending}"
+    write_video(path, disc(), 25, quality=quality)
+    frames = decoded_rgba(path)[:, :45] / 255
+    assert len(frames) == 6
+    assert_arrays_close(frames[..., 3], disc()[..., 3], atol=tolerance)
+    assert_arrays_close(frames[..., :3], disc()[..., :3], atol=tolerance)
+    opaque, fps = read_video(path)
+    assert fps == 25 and opaque.shape[0] == 6 and opaque.shape[3] == 3
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs ffprobe")
+@pytest.mark.parametrize(
+    ("quality", "expected"),
+    [
+        (PRORES_4444, {"codec_name": "prores", "profile": "4444", "codec_tag_string": "ap4h", "color_space": "bt709"}),
+        (VP9_ALPHA, {"codec_name": "vp9", "pix_fmt": "yuv420p", "color_space": "bt709", "alpha_mode": "1"}),
+    ],
+    ids=["mov", "webm"],
+)
+def test_ffprobe_names_the_codec_and_the_alpha(tmp_path, quality, expected):
+    path = tmp_path / f"a{quality.ending}"
+    write_video(path, disc(), 25, quality=quality)
+    command = ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", str(path)]
+    stream = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)["streams"][0]
+    stream |= {key.lower(): value for key, value in stream.get("tags", {}).items()}
+    assert {key: str(stream[key]) for key in expected} == expected
+    assert stream["nb_read_frames"] == "6"
+    assert quality is VP9_ALPHA or stream["pix_fmt"].startswith("yuva444p")
+
+
+@pytest.mark.parametrize(("quality", "tolerance"), ALPHA, ids=lambda value: getattr(value, "name", None))
+def test_alpha_videos_refuse_and_stop_like_others(tmp_path, quality, tolerance):
+    for name, frames, says in (
+        ("a.mp4", disc(1), f"end in {quality.ending}"),
+        (f"a{quality.ending}", moving_square(1), "colour and alpha"),
+        (f"a{quality.ending}", disc(1) * np.nan, "must be finite"),
+    ):
+        with pytest.raises(InputError, match=says):
+            write_video(tmp_path / name, frames, 25, quality=quality)
+
+    def cancel(_stage, done, _total):
+        if done == 2:
+            raise Cancelled("Stopped.")
+
+    with pytest.raises(Cancelled):
+        write_video(tmp_path / f"a{quality.ending}", disc(), 25, cancel, quality=quality)
+    assert file_names(tmp_path) == []
+
+
+def test_without_the_encoder_for_alpha(tmp_path, monkeypatch):
+    monkeypatch.setattr(av, "codecs_available", {"libx264"})
+    with pytest.raises(MissingAssetError, match=r"ProRes 4444 encoder \(prores_ks\)"):
+        write_video(tmp_path / "a.mov", disc(1), 25, quality=PRORES_4444)
