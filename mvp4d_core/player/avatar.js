@@ -31,7 +31,8 @@ const TENSORS = {
  * Reads a packed avatar.
  *
  * @param {ArrayBuffer | Uint8Array} bytes as `pack_avatar` made them, compressed by gzip
- * @returns {Promise<object>} the arrays of TENSORS by name; `binding` (N,) and `direction_places` (M,); `sizes` by letter; `names` of expressions and joints; `fps`; `view`
+ * @returns {Promise<object>} the arrays of TENSORS by name; `binding` (N,) and `direction_places` (M,); `sizes` by letter; `names` of
+ *   expressions and joints; `fps`; `view`
  *   ({target, radius} in metres); `expressionRange`; `title` and `notes`, texts of unknown origin
  * @throws {PlayerError} damaged data, or a browser that cannot read it
  */

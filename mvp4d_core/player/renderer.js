@@ -5,7 +5,7 @@ import { createProgram, createTable, createTarget, deleteTarget, fillTable, rows
 import { poseTexels, restPose } from "./pose.js";
 import { COMPOSE, COVER, DRAW_FRAGMENT, DRAW_VERTEX, FULL, KEYS, SPLATS, VERTICES, WIDTH } from "./shaders.js";
 
-const SLICES = 8; // of the splats; after each, full pixels are shut, which spares two thirds of the work behind them
+const SLICES = 8; // of the splats; after each, full pixels are shut, which spares half of all blending
 
 /**
  * A camera: `K` (3 x 3, pixels, no skew) and `camera_from_world` (4 x 4, OpenCV axes, metres) as rows of numbers, `width` and `height` in
@@ -247,7 +247,8 @@ function createCorners(gl, count) {
   gl.bindVertexArray(array);
   gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
   const corners = [0, 1, 2, 2, 1, 3];
-  gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, Uint32Array.from({ length: 6 * count }, (_, k) => 4 * Math.floor(k / 6) + corners[k % 6]), gl.STATIC_DRAW);
+  const vertices = Uint32Array.from({ length: 6 * count }, (_, k) => 4 * Math.floor(k / 6) + corners[k % 6]);
+  gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, vertices, gl.STATIC_DRAW);
   gl.bindVertexArray(null);
   return array;
 }

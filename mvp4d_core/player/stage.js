@@ -156,7 +156,8 @@ export function createStage(canvas, avatar, scene) {
     const paper = Object.assign(document.createElement("canvas"), { width, height });
     paper.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
     return new Promise((resolve, reject) => {
-      paper.toBlob((blob) => (blob ? resolve(blob) : reject(new PlayerError("The picture could not be encoded. Try a smaller one."))), "image/png");
+      const problem = new PlayerError("The picture could not be encoded. Try a smaller one.");
+      paper.toBlob((blob) => (blob ? resolve(blob) : reject(problem)), "image/png");
     });
   }
 
