@@ -11,15 +11,18 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser("bench", help="measure speed and exactness", description="Measure speed and exactness on this machine.")
     command.add_argument(
         "name",
-        choices=("splats", "conditions", "transformer", "playback"),
+        choices=("splats", "conditions", "transformer", "playback", "distill"),
         help="splats: the CPU rasteriser against a torch tile rasteriser and a float64 oracle; "
         "conditions: the conditioning maps of 200 views at 512 px against ray casting by trimesh and embree; "
         "transformer: the diffusion transformer against diffusers' CogVideoX, and on CUDA against matrix products; "
-        "playback: frames a second of pose and render, and the web player's pictures against the rasteriser's where a browser is installed",
+        "playback: frames a second of pose and render, and the web player's pictures against the rasteriser's where there is a browser; "
+        "distill: fits to synthetic people whose every picture is known, judged on views and expressions they never saw",
     )
     command.add_argument("--splats", type=int, default=50000, help="for `splats` and `playback`")
-    command.add_argument("--size", type=int, metavar="PX", help="for `splats` (256) and `playback` (512)")
-    command.add_argument("--device", default="cpu", help="for `transformer`: cpu (default), cuda or cuda:N")
+    command.add_argument("--size", type=int, metavar="PX", help="for `splats` (256), `playback` (512) and `distill` (256)")
+    command.add_argument("--quality", choices=("draft", "standard", "high"), default="standard", help="for `distill` (standard)")
+    command.add_argument("--people", type=int, default=1, metavar="N", help="for `distill` (1)")
+    command.add_argument("--device", default="cpu", help="for `transformer` and `distill`: cpu (default), cuda or cuda:N")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -38,6 +41,16 @@ def run(arguments: argparse.Namespace) -> None:
             from ..player.bench import bench_playback
 
             result = bench_playback(splats=arguments.splats, size=arguments.size or 512, progress=bars)
+        elif arguments.name == "distill":
+            from ..distill import DistillConfig
+            from ..evaluation.distill_bench import bench_distill
+            from ..rig import load_head_model
+
+            config, size = DistillConfig.preset(arguments.quality), arguments.size or 256
+            figures = bench_distill(
+                config, head_model=load_head_model(), people=arguments.people, size=size, device=arguments.device, progress=bars
+            )
+            result = {"preset": arguments.quality, **figures}
         else:
             from ..render.bench import bench_splats
 

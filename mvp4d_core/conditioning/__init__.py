@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a generator is asked for: views, frames, crops, and the maps that tell a video model so.
 
-Maps need torch and numba, which are loaded when one of their functions is first asked for.
+Maps need numba and the mesh rasteriser, which are loaded when one of their functions is first asked for.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -79,12 +79,17 @@ def bench_distill(
     *,
     head_model: HeadModel,
     people: int = 1,
+    views: int = VIEWS,
+    frames: int = FRAMES,
     size: int = 256,
     threads: int = 2,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Fits people with `config`, and once more without its deformation.
+
+    Args:
+        views, frames, size: of the videos that are fitted.
 
     Returns:
         Means over the people: `heldout_view_psnr`, `heldout_expression_psnr` and the like for SSIM and MS-SSIM, of whole pictures on white;
@@ -94,7 +99,7 @@ def bench_distill(
     warm_up(progress)
     results = []
     for number in range(people):
-        person = known_person(number, head_model, size=size, threads=threads)
+        person = known_person(number, head_model, views=views, frames=frames, size=size, threads=threads)
         result = fit_and_judge(person, config, head_model=head_model, device=device, progress=progress)
         if config.deformation != "none":
             stiff = fit_and_judge(person, replace(config, deformation="none"), head_model=head_model, device=device, progress=progress)
