@@ -48,10 +48,13 @@ class Puppet(nn.Module):
         self.neck = nn.Parameter(torch.zeros(count, 3), requires_grad=config.neck > 0)
         self.gains = nn.Parameter(torch.zeros(count, 3), requires_grad=config.appearance > 0)
         self.shifts = nn.Parameter(torch.zeros(count, 3), requires_grad=config.appearance > 0)
+        self._still: dict[int, TriangleFrames] = {}  # poses that nothing changes
 
     def pose(self, frame: int) -> tuple[TriangleFrames, dict[str, torch.Tensor]]:
         """The triangles of a frame (-1 is the photo), and the weighted terms on how they came to be."""
         config, chosen = self.config, slice(frame, frame + 1) if frame >= 0 else slice(-1, None)
+        if frame in self._still:
+            return self._still[frame], self._tint_terms(chosen)
         expression, rotations = self.expression[chosen], self.rotations[chosen]
         terms: dict[str, torch.Tensor] = {}
         corrections = None
@@ -63,10 +66,16 @@ class Puppet(nn.Module):
             only_neck = torch.tensor([[float(name == _NECK)] for name in self.rig.joint_names]).to(rotations)
             rotations = rotations + only_neck * self.neck[chosen][:, None]
             terms["neck"] = config.neck * self.neck[chosen].square().sum()
-        if config.appearance:
-            terms["appearance"] = config.appearance * (self.gains[chosen].square().sum() + self.shifts[chosen].square().sum())
         (vertices,) = skin_frames(self.rig, expression, rotations, self.translation[chosen], corrections)
-        return triangle_frames(vertices, self.faces), terms
+        frames = triangle_frames(vertices, self.faces)
+        if self.deformation is None and not config.neck:
+            self._still[frame] = frames
+        return frames, terms | self._tint_terms(chosen)
+
+    def _tint_terms(self, chosen: slice) -> dict[str, torch.Tensor]:
+        if not self.config.appearance:
+            return {}
+        return {"appearance": self.config.appearance * (self.gains[chosen].square().sum() + self.shifts[chosen].square().sum())}
 
     def tint(self, frame: int, images: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
         """Images (C, H, W, 3) on white in the colours of a frame: what alphas (C, H, W, 1) cover times a gain, plus a shift."""

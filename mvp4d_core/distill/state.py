@@ -62,7 +62,7 @@ def new_optimiser(gaussians: dict[str, torch.nn.Parameter], puppet: Puppet, conf
     for group in groups:
         group["initial_lr"] = group["lr"]
     groups[0]["falls"] = True  # the means
-    return torch.optim.Adam(groups)
+    return torch.optim.Adam(groups, fused=True)
 
 
 def save_fit(path: Path, identity: str, state: FitState) -> None:
@@ -107,7 +107,7 @@ def load_fit(path: Path, identity: str, state: FitState, config: DistillConfig) 
     for name, parameter in loaded.trained.items():
         shape = tuple(parameter.shape)
         moments = {moment: _fitting(path, tensors, f"{name}.{moment}", shape, device) for moment in MOMENTS}
-        loaded.optimiser.state[parameter] = {"step": _fitting(path, tensors, f"{name}.step", (), torch.device("cpu")), **moments}
+        loaded.optimiser.state[parameter] = {"step": _fitting(path, tensors, f"{name}.step", (), device), **moments}
     return loaded
 
 
