@@ -7,8 +7,7 @@ from ..errors import InputError
 from ..rig import HeadModel, personalize, triangle_frames, world_to_bound
 from .file_space import turned
 from .gaussian_avatar import GaussianAvatar
-from .splat_file import sigmoid
-from .stored_splats import StoredSplats
+from .stored_splats import StoredSplats, sigmoid
 
 _NEAR = 0.03  # metres; the median splat of a head that is in place lies closer to the surface than this
 _CHUNK = 4096

@@ -15,7 +15,7 @@ import numpy as np
 from .. import __version__
 from ..io.png import png_bytes
 from ..progress import Progress, silent
-from ..rig import HeadModel, Performance, rest_parameters
+from ..rig import HeadModel, Performance, rest_parameters, vertex_normals
 from ..rotations import axis_angle_to_quaternion
 from .baked_texture import bake_texture
 from .gaussian_avatar import GaussianAvatar, PosedSplats
@@ -151,12 +151,9 @@ def _skin_weights(lbs_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V, 3) unit normals, triangles weighted by area; up for vertices of no triangle."""
-    v0, v1, v2 = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
-    cross = np.cross(v1 - v0, v2 - v0)
-    normals = np.stack([sum(np.bincount(faces[:, k], cross[:, axis], len(vertices)) for k in range(3)) for axis in range(3)], axis=1)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.where(length > 0, normals / np.where(length > 0, length, 1), [0, 1, 0])
+    """(V, 3) unit normals; up for vertices of no triangle, because glTF's have a length."""
+    normals = vertex_normals(vertices.astype(np.float64), faces)
+    return np.where(np.any(normals != 0, axis=1, keepdims=True), normals, [0, 1, 0])
 
 
 def _add_animation(container: Container, performance: Performance, nodes: list[int], head: int, joints: np.ndarray) -> None:

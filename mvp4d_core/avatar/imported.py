@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a file of another program becomes: an avatar, and what is needed to save and play it."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..io.reading import open_input
+from ..io.reading import file_sha256
 from ..rig import HeadModel, Performance
 from .gaussian_avatar import GaussianAvatar
 from .identity import recover_shape
 from .mvp4d_file import may_travel, save_avatar
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,4 @@ class ImportedAvatar:
 
 def provenance(path: Path, kind: str) -> dict[str, str]:
     """An avatar's metadata on the file it came from."""
-    digest = hashlib.sha256()
-    with open_input(path) as (stream, _):
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return {"generator": f"import of {kind}", "source": path.name, "source_sha256": digest.hexdigest()}
+    return {"generator": f"import of {kind}", "source": path.name, "source_sha256": file_sha256(path)}

@@ -15,10 +15,10 @@ from ..io.atomic import atomic_write
 from ..io.limits import DEFAULT, Limits, check_limit
 from ..io.reading import open_input
 from ..rotations import normalize_quaternions
-from .stored_splats import StoredSplats, checked, first_bad
+from .harmonics import SH_C0
+from .stored_splats import StoredSplats, byte_logits, checked, first_bad, sigmoid, to_bytes
 
 _ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)])
-_SH_C0 = 0.28209479177387814
 _TINY_SCALE = 1e-12  # stands for a scale of 0, whose logarithm files cannot hold
 
 
@@ -36,9 +36,9 @@ def write_splat(path: str | os.PathLike[str], splats: StoredSplats) -> None:
     table = np.zeros(len(splats.means), _ROW)
     table["means"] = splats.means
     table["scales"] = checked(splats._replace(log_scales=scales)).log_scales
-    table["rgba"][:, :3] = _bytes((0.5 + _SH_C0 * splats.sh0) * 255)
-    table["rgba"][:, 3] = _bytes(opacities * 255)
-    table["quats"] = _bytes(normalize_quaternions(splats.quats) * 128 + 128)
+    table["rgba"][:, :3] = to_bytes((0.5 + SH_C0 * splats.sh0) * 255)
+    table["rgba"][:, 3] = to_bytes(opacities * 255)
+    table["quats"] = to_bytes(normalize_quaternions(splats.quats) * 128 + 128)
     with np.errstate(over="ignore"):
         order = np.argsort(-opacities * scales.prod(axis=1, dtype=np.float64), kind="stable")
     with atomic_write(path) as file:
@@ -66,21 +66,6 @@ def read_splat(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> Stored
         quats=quats,
         log_scales=np.log(np.maximum(table["scales"], np.float32(_TINY_SCALE))),
         opacity_logits=byte_logits(table["rgba"][:, 3]),
-        sh0=((table["rgba"][:, :3] / np.float32(255) - np.float32(0.5)) / np.float32(_SH_C0)).astype(np.float32),
+        sh0=((table["rgba"][:, :3] / np.float32(255) - np.float32(0.5)) / np.float32(SH_C0)).astype(np.float32),
         shN=np.zeros((len(table), 0, 3), np.float32),
     )
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Opacities in 0..1, without overflow."""
-    return (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
-
-
-def byte_logits(opacities: np.ndarray) -> np.ndarray:
-    """Logits of opacities that are bytes; 0 and 255 stand for a quarter step inside, so that they stay finite and round to themselves."""
-    part = np.clip(opacities.astype(np.float64), 0.25, 254.75) / 255
-    return np.log(part / (1 - part)).astype(np.float32)
-
-
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)

@@ -24,14 +24,12 @@ from ..io.limits import DEFAULT, Limits, check_limit
 from ..io.reading import open_input
 from ..rotations import normalize_quaternions
 from .file_space import turned
-from .splat_file import byte_logits, sigmoid
-from .stored_splats import StoredSplats, checked
+from .stored_splats import BANDS, StoredSplats, byte_logits, checked, sigmoid, to_bytes
 
 VERSIONS = (2, 3)
 _MAGIC = b"NGSP"
 _HEADER = struct.Struct("<4sIIBBBB")
 _HAS_EXTENSIONS = 2
-_BANDS = (0, 3, 8, 15)
 _ROTATION_BYTES = {2: 3, 3: 4}
 _FIXED_BYTES = 9 + 1 + 3 + 3  # position, opacity, colour, scale
 _MOST_FRACTIONAL_BITS = 20
@@ -63,13 +61,13 @@ def write_spz(path: str | os.PathLike[str], splats: StoredSplats, *, version: in
     quats = normalize_quaternions(splats.quats)[:, [1, 2, 3, 0]]
     blocks = (
         _packed_positions(splats.means, bits),
-        _bytes(sigmoid(splats.opacity_logits) * 255),
-        _bytes(splats.sh0 * (_COLOR_SCALE * 255) + 127.5),
-        _bytes((splats.log_scales + 10) * 16),
+        to_bytes(sigmoid(splats.opacity_logits) * 255),
+        to_bytes(splats.sh0 * (_COLOR_SCALE * 255) + 127.5),
+        to_bytes((splats.log_scales + 10) * 16),
         _packed_first_three(quats) if version == 2 else _packed_smallest_three(quats),
-        _bytes(splats.shN * 128 + 128),
+        to_bytes(splats.shN * 128 + 128),
     )
-    header = _HEADER.pack(_MAGIC, version, count, _BANDS.index(bands), bits, 0, 0)
+    header = _HEADER.pack(_MAGIC, version, count, BANDS.index(bands), bits, 0, 0)
     with atomic_write(path) as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
         packed.write(header)
         for block in blocks:
@@ -101,10 +99,10 @@ def _read(stream: BufferedIOBase, path: object, size: int, limits: Limits) -> St
     _, version, count, degree, bits, flags, _ = _HEADER.unpack(header)
     if version not in VERSIONS:
         raise _Damage(f"it is of version {version}, versions 2 and 3 are read")
-    if degree >= len(_BANDS) or bits > 24:
+    if degree >= len(BANDS) or bits > 24:
         raise _Damage(f"its header promises spherical harmonics of degree {degree} and {bits} fractional bits")
     check_limit(path, "splats", count, limits.elements, "Reduce the splats or pass wider limits.")
-    sizes = [count * width for width in (9, 1, 3, 3, _ROTATION_BYTES[version], 3 * _BANDS[degree])]
+    sizes = [count * width for width in (9, 1, 3, 3, _ROTATION_BYTES[version], 3 * BANDS[degree])]
     if sum(sizes) > size * _MOST_RATIO:
         raise _Damage(f"its header promises {count:,} splats, more than fit in its {size:,} bytes")
     blocks = []
@@ -123,7 +121,7 @@ def _read(stream: BufferedIOBase, path: object, size: int, limits: Limits) -> St
         log_scales=scales.reshape(count, 3) / np.float32(16) - np.float32(10),
         opacity_logits=byte_logits(opacities.reshape(count)),
         sh0=((colors.reshape(count, 3) / 255 - 0.5) / _COLOR_SCALE).astype(np.float32),
-        shN=(harmonics.reshape(count, _BANDS[degree], 3).astype(np.float32) - 128) / 128,
+        shN=(harmonics.reshape(count, BANDS[degree], 3).astype(np.float32) - 128) / 128,
     )
 
 
@@ -142,7 +140,7 @@ def _positions(packed: np.ndarray, bits: int) -> np.ndarray:
 
 def _packed_first_three(quats: np.ndarray) -> np.ndarray:
     """(N, 4) unit xyzw to (N, 3) bytes of x, y, z where w is not negative."""
-    return _bytes(np.where(quats[:, 3:] < 0, -1, 1) * quats[:, :3] * 127.5 + 127.5)
+    return to_bytes(np.where(quats[:, 3:] < 0, -1, 1) * quats[:, :3] * 127.5 + 127.5)
 
 
 def _first_three(packed: np.ndarray) -> np.ndarray:
@@ -174,7 +172,3 @@ def _smallest_three(packed: np.ndarray) -> np.ndarray:
     rest = np.sqrt(np.maximum(0, 1 - (quats**2).sum(axis=1)))
     np.put_along_axis(quats, largest[:, None].astype(np.int64), rest[:, None], axis=1)
     return quats
-
-
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)

@@ -15,7 +15,7 @@ from ..cameras import Camera, crop_camera, orbit_camera, project
 from ..errors import FormatError, InputError
 from ..io import safetensors_numpy
 from ..io.schema import read_as
-from ..rig import HeadModel, Performance, performance_from_tensors, performance_to_tensors, skin
+from ..rig import HeadModel, Performance, head_box, performance_from_tensors, performance_to_tensors, skin
 
 SCHEMA = "mvp4d-plan/1"
 CROP_MARGIN = 1.2  # side of the crop over the side of the head's box, as CAP4D crops
@@ -65,10 +65,8 @@ def view_directions(preset: int, views: int) -> np.ndarray:
 
 def head_centre(rig: HeadModel) -> np.ndarray:
     """The middle of the head's box (3,), where cameras look; shoulders and neck left out where the rig names its neck."""
-    vertices = rig.v_template + rig.static_offsets
-    if "neck" in rig.regions and len(rig.regions["neck"]) < len(vertices):
-        vertices = vertices[~rig.region_mask("neck")]
-    return (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+    low, high = head_box(rig)
+    return (low + high) / 2
 
 
 def frame_camera(camera: Camera, points: np.ndarray, size: int, margin: float = CROP_MARGIN) -> Camera:

@@ -9,12 +9,14 @@ linear either way: `bake` adds it to the rig's own directions, so every player k
 from dataclasses import replace
 
 import numpy as np
+import scipy.sparse as sparse
 import torch
 from torch import nn
 from torch.nn import functional
 
 from ..render.mesh import rasterize_uv
 from ..rig import HeadModel
+from ..tracking.smooth_fields import laplacian
 
 UNIT = 0.0108  # metres of a displacement that count as 1: CAP4D's
 FREQUENCIES = 6  # of the positional encoding of UV
@@ -170,15 +172,10 @@ def roughness(corrections: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
 
 def _averaging(rig: HeadModel) -> torch.Tensor:
     """(V, V) sparse: the mean of a vertex and its neighbours' mean."""
-    pairs = rig.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    pairs = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
     count = len(rig.v_template)
-    degree = np.bincount(pairs[:, 0], minlength=count)
-    own = np.arange(count)
-    rows, columns = np.concatenate([pairs[:, 0], own]), np.concatenate([pairs[:, 1], own])
-    values = np.concatenate([0.5 / degree[pairs[:, 0]], np.where(degree > 0, 0.5, 1.0)])
-    indices = torch.as_tensor(np.stack([rows, columns]))
-    numbers = torch.as_tensor(values, dtype=torch.float32)
+    averaging = (sparse.identity(count) - 0.5 * laplacian(rig.faces, count)).tocoo()
+    indices = torch.as_tensor(np.stack([averaging.row, averaging.col]).astype(np.int64))
+    numbers = torch.as_tensor(averaging.data, dtype=torch.float32)
     return torch.sparse_coo_tensor(indices, numbers, (count, count), check_invariants=True).coalesce()
 
 

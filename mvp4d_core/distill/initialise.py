@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
+from ..avatar.harmonics import SH_C0
 from ..cameras import project
 from ..generate.multiview import MultiViewVideo
 from ..render.mesh import rasterize_mesh
 from ..rig import HeadModel, skin, triangle_frames
 
-SH_C0 = 0.28209479177387814  # the constant spherical harmonic, 1 / (2 sqrt(pi))
 # discs overlap so that no gap shows between them; thin along the normal
 DISC_RADIUS, DISC_THICKNESS, DISC_OPACITY = 0.75, 0.15, 0.9
 # density of a region over that of the rest: fine detail needs more, what hides in the mouth less

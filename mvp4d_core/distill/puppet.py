@@ -8,6 +8,7 @@ from ..differentiable.binding import TriangleFrames, triangle_frames
 from ..differentiable.skinning import skin_frames
 from ..errors import InputError
 from ..rig import HeadModel, Parameters, Performance
+from ..tracking.smooth_fields import edges
 from .config import DistillConfig
 from .deformation import UNIT, LinearDeformation, UVUNet, linearised, roughness
 
@@ -34,8 +35,7 @@ class Puppet(nn.Module):
         for name in ("expression", "rotations", "translation"):
             values = torch.cat([torch.as_tensor(getattr(performance, name)), torch.as_tensor(getattr(photo, name)).float()[None]])
             self.register_buffer(name, values)
-        pairs = torch.as_tensor(rig.faces, dtype=torch.int64)[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-        self.register_buffer("edges", torch.unique(pairs.sort(dim=1).values, dim=0))
+        self.register_buffer("edges", torch.as_tensor(edges(rig.faces), dtype=torch.int64))
         self.register_buffer("faces", torch.as_tensor(rig.faces, dtype=torch.int64))
         count = len(self.expression)
         self.deformation: nn.Module | None = None

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sparse
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ..errors import InputError
 from ..render.mesh import rasterize_uv
 from ..rig import HeadModel
+from ..tracking.smooth_fields import parts
 
 _CANDIDATES = 8  # nearest triangles that a point is tried on
 
@@ -66,7 +66,7 @@ def _grid_faces(rig: HeadModel, face_ids: np.ndarray) -> tuple[np.ndarray, np.nd
 
     Four neighbouring texels are a quad where one chart covers all of them.
     """
-    chart_of_uv = connected_components(_edges_of(rig.uv_faces, len(rig.uvs)), directed=False)[1]
+    chart_of_uv = parts(rig.uv_faces, len(rig.uvs))
     charts = np.where(face_ids >= 0, chart_of_uv[rig.uv_faces[np.maximum(face_ids, 0), 0]], -1)
     corners = [charts[:-1, :-1], charts[:-1, 1:], charts[1:, :-1], charts[1:, 1:]]
     whole = corners[0] >= 0
@@ -82,11 +82,6 @@ def _grid_faces(rig: HeadModel, face_ids: np.ndarray) -> tuple[np.ndarray, np.nd
     ids = np.full(height * width, -1, np.int64)
     ids[used] = np.arange(len(used))
     return flat.reshape(-1, 3).astype(np.int32), ids.reshape(height, width)
-
-
-def _edges_of(faces: np.ndarray, count: int) -> sparse.csr_matrix:
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    return sparse.csr_matrix((np.ones(len(pairs)), pairs.T), shape=(count, count))
 
 
 def _mirrored_charts(rig: HeadModel, chart_of_uv: np.ndarray) -> np.ndarray:

@@ -148,7 +148,7 @@ def render_pictures(
     avatar: GaussianAvatar, performance: Performance, truth: Truth, device: torch.device | str = "cpu", progress: Progress = silent
 ) -> np.ndarray:
     """(V, F, H, W, 3) uint8 on white, the avatar in the truth's cameras."""
-    pictures = np.empty_like(truth.frames)
+    pictures = np.zeros_like(truth.frames)
     for frame in steps(range(len(performance)), "render", len(performance), progress):
         images, _ = render_splats(avatar.pose(performance[frame]), truth.cameras, device=device)
         pictures[:, frame] = to_bytes(images)
@@ -159,7 +159,7 @@ def re_encoded(pictures: np.ndarray) -> np.ndarray:
     """Pictures (V, F, H, W, 3) uint8 after JPEG of `FLOOR_QUALITY` without colour subsampling."""
     from PIL import Image
 
-    result = np.empty_like(pictures)
+    result = np.zeros_like(pictures)
     for view, frame in np.ndindex(pictures.shape[:2]):
         stream = io.BytesIO()
         Image.fromarray(pictures[view, frame]).save(stream, "JPEG", quality=FLOOR_QUALITY, subsampling=0)

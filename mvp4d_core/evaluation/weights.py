@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of other people's networks, in files that a user has: safetensors, or the state dict that torch saved."""
 
-import hashlib
 import re
 import warnings
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ import torch
 from ..errors import FormatError
 from ..io import safetensors_numpy
 from ..io.limits import GIB, Limits
-from ..io.reading import open_input
+from ..io.reading import file_sha256, open_input
 
 WEIGHTS_LIMITS = Limits(file_bytes=2 * GIB)
 
@@ -40,11 +39,7 @@ def renamed(tensors: dict[str, torch.Tensor], pattern: str, replacement: str) ->
 
 def file_digest(path: str | Path) -> str:
     """The first twelve digits of a file's SHA-256, by which a report names the weights."""
-    digest = hashlib.sha256()
-    with open_input(path, WEIGHTS_LIMITS) as (stream, _):
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[:12]
+    return file_sha256(path, WEIGHTS_LIMITS)[:12]
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from ..cameras import project
 from ..conditioning import frame_camera, resample_photo
 from ..render.mesh import rasterize_mesh, rasterize_uv
-from ..rig import HeadModel, skin
+from ..rig import HeadModel, skin, vertex_normals
 from ..tracking.reference import Reference
 from .interiors import paint_interiors
 
@@ -66,16 +66,6 @@ def atlas_texels(model: HeadModel, size: int) -> Texels:
     barycentrics = buffers.barycentrics[row, column].astype(np.float64)
     canonical = np.einsum("mk,mkd->md", barycentrics, model.v_template[corners])
     return Texels(row, column, size, corners, barycentrics, canonical)
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals (V, 3)."""
-    corners = vertices[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(normals, faces[:, k], face_normals)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def paint_head(reference: Reference, model: HeadModel, size: int, seed: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening a file that somebody gave us: it must exist, be an ordinary file, and be no larger than the limits allow."""
+"""Opening a file that somebody gave us: it must exist, be an ordinary file, and be no larger than the limits allow; and its digest."""
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from ..errors import StorageError
 from .limits import DEFAULT, Limits, check_limit
 from .os_errors import cannot_read
+
+_CHUNK = 1 << 20
 
 
 @contextmanager
@@ -33,6 +36,15 @@ def open_input(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> Iterat
             yield stream, size
     except OSError as error:
         raise cannot_read(path, error) from error
+
+
+def file_sha256(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> str:
+    """SHA-256, in hexadecimal, of a file's contents. Raises as `open_input`."""
+    digest = hashlib.sha256()
+    with open_input(path, limits) as (stream, _):
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _require_file(path: Path) -> None:

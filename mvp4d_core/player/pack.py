@@ -14,7 +14,7 @@ from ..avatar import GaussianAvatar
 from ..avatar.mvp4d_file import FREE_LICENCES
 from ..errors import InputError
 from ..io import safetensors_numpy
-from ..rig import ARKIT_NAMES, HeadModel, Performance, rest_parameters, retarget, single_frame
+from ..rig import ARKIT_NAMES, HeadModel, Performance, head_box, rest_parameters, retarget, single_frame
 
 SCHEMA = "mvp4d-player/1"
 MOST_SPLATS = 1_000_000  # far above what a browser draws at a pleasant rate
@@ -111,10 +111,7 @@ def _steps(rising: np.ndarray) -> np.ndarray:
 
 def _view(rig: HeadModel) -> dict[str, object]:
     """What the camera looks at: the middle of the head without the shoulders, and how far around it the picture reaches, in metres."""
-    vertices = rig.v_template + rig.static_offsets
-    if "neck" in rig.regions and len(rig.regions["neck"]) < len(vertices):
-        vertices = vertices[~rig.region_mask("neck")]
-    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    low, high = head_box(rig)
     return {"target": ((low + high) / 2).tolist(), "radius": 0.78 * float((high - low)[:2].max())}
 
 

@@ -26,6 +26,7 @@ from .performance import (
 )
 from .showcase import showcase_performance
 from .skinning import joint_transforms, pose_features, skin
+from .surface import face_normals, head_box, vertex_normals
 
 __all__ = [
     "ARKIT_NAMES",
@@ -35,6 +36,8 @@ __all__ = [
     "Performance",
     "TriangleFrames",
     "bound_to_world",
+    "face_normals",
+    "head_box",
     "head_model_digest",
     "head_model_from_tensors",
     "head_model_to_tensors",
@@ -54,5 +57,6 @@ __all__ = [
     "single_frame",
     "skin",
     "triangle_frames",
+    "vertex_normals",
     "world_to_bound",
 ]

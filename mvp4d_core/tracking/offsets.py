@@ -16,12 +16,12 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ..cameras import Camera, project
-from ..rig import HeadModel, Parameters, skin
+from ..rig import HeadModel, Parameters, face_normals, skin, vertex_normals
 from ..rotations import axis_angle_to_matrix
 from . import landmark_sets as sets
 from .fit import Fit, eye_distance, landmark_importance
 from .regions import mask_of
-from .smooth_fields import face_normals, landmark_matrix, laplacian, mirror_vertices, parts, vertex_normals
+from .smooth_fields import landmark_matrix, laplacian, mirror_vertices, parts
 
 TARGET_PERCENT = 0.8  # mean landmark error at which smoothing stops giving way
 _BENDING = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)  # weights against a landmark's 1, from stiff to soft

@@ -12,11 +12,10 @@ from scipy import ndimage
 
 from ..cameras import Camera, crop_camera, project
 from ..render.mesh import MeshBuffers, rasterize_mesh
-from ..rig import HeadModel, skin
+from ..rig import HeadModel, face_normals, skin
 from . import landmark_sets as sets
 from .crops import crop_square
 from .reference import Reference
-from .smooth_fields import face_normals
 
 PANEL = 512  # px
 _BEYOND = 225  # grey of what lies beyond the photo's border

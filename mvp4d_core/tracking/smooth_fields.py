@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Smooth fields on a head's mesh: Laplacians, connected parts, normals, and what the unseen half takes from its mirror image."""
+"""Smooth fields on a head's mesh: Laplacians, connected parts, and what the unseen half takes from its mirror image."""
 
 import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
+
+from ..rig import face_normals
 
 
 def edges(faces: np.ndarray) -> np.ndarray:
@@ -51,21 +53,6 @@ def parts(faces: np.ndarray, count: int) -> np.ndarray:
     pairs = edges(faces)
     graph = sparse.coo_matrix((np.ones(len(pairs)), pairs.T), shape=(count, count))
     return connected_components(graph, directed=False)[1]
-
-
-def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(F, 3) normals times twice the area."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    return np.cross(b - a, c - a)
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V, 3) unit area-weighted normals."""
-    normals = np.zeros((len(vertices), 3))
-    per_face = face_normals(vertices, faces)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], per_face)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def mirror_vertices(template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,10 +6,9 @@ import pytest
 
 from mvp4d_core.cameras import Camera, orbit_camera
 from mvp4d_core.render.mesh import rasterize_mesh
-from mvp4d_core.rig import HeadModel, load_head_model
+from mvp4d_core.rig import HeadModel, load_head_model, vertex_normals
 from mvp4d_core.tracking.regions import mask_of, sides_of
 from mvp4d_core.tracking.silhouette import find_outline, grow_hair
-from mvp4d_core.tracking.smooth_fields import vertex_normals
 
 SIZE = 384
 
