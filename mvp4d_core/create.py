@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from .diffusion.generator import NANO, MMVDMGenerator, nano_folder, weights_dige
 from .distill import DistillConfig, distill_avatar
 from .errors import FormatError, InputError
 from .evaluation.avatar import evaluate_heldout, evaluate_reference
+from .evaluation.lpips import load_lpips
 from .evaluation.report import EVALUATION, best_generator, load_report
 from .generate import MultiViewGenerator, ProxyGenerator, load_multiview, save_multiview
 from .io.atomic import atomic_text, remove_temporaries
@@ -56,6 +58,7 @@ class CreateSettings:
         rig: `open-head` or the path of a head's .safetensors.
         device: `cpu` or `cuda`.
         steps, splats: override the quality's own numbers.
+        lpips: files of a network (see `load_lpips`) for one more term of the fit's loss.
         picture_size: pixels a side of the showcase, turntable and contact sheet cells.
     """
 
@@ -74,6 +77,7 @@ class CreateSettings:
     device: str = "cpu"
     steps: int | None = None
     splats: int | None = None
+    lpips: Sequence[str | Path] = ()
     picture_size: int = 512
 
     def __post_init__(self) -> None:
@@ -187,13 +191,21 @@ def create_avatar(photo: str | Path, folder: str | Path, settings: CreateSetting
 
     journal.run("generate", generate_key, ["multiview/multiview.json"], generate)
 
-    distill_key = digest(generate_key, asdict(config))
+    lpips = load_lpips(settings.lpips).to(settings.device) if settings.lpips else None
+    distill_key = digest(generate_key, asdict(config), lpips.name if lpips else "")
     checkpoint = folder / "fit.safetensors"
 
     def distill() -> None:
         video = load_multiview(folder / "multiview")
         avatar = distill_avatar(
-            video, reference, config, head_model=model, device=settings.device, checkpoint=checkpoint, progress=progress
+            video,
+            reference,
+            config,
+            head_model=model,
+            device=settings.device,
+            lpips=lpips,
+            checkpoint=checkpoint,
+            progress=progress,
         )
         save_avatar(folder / "avatar.mvp4d", avatar, head_model=model, shape=reference.shape)
         checkpoint.unlink(missing_ok=True)

@@ -13,7 +13,8 @@ CORE = ROOT / "mvp4d_core"
 # rooms from the ground up; each may import itself and what is listed before it
 FLOORS = (
     "errors", "progress", "rotations", "cameras", "io", "rig", "avatar", "player",
-    "differentiable", "render", "tracking", "conditioning", "generate", "evaluation.metrics", "diffusion", "distill", "player.bench",
+    "differentiable", "render", "tracking", "conditioning", "generate", "evaluation.metrics", "evaluation.weights", "evaluation.lpips",
+    "diffusion", "distill", "player.bench",
     "training", "evaluation", "journal", "memory", "showreel", "create", "cli",
 )  # fmt: skip
 GROUND = ("mvp4d_core.errors", "mvp4d_core.progress", "mvp4d_core.rotations", "mvp4d_core.cameras", "mvp4d_core.rig",

@@ -2,10 +2,13 @@
 """The `.mvp4d` file: one safetensors file, so nothing in it can run code or escape a folder.
 
 Tensors: `gaussians.*` (see `GaussianAvatar`) and, where the head's licence lets it travel, the personalised rig as `rig.*`. A head that may
-not travel is left out; then `identity.shape` and `identity.offsets` stay and the head is asked for by the digest in the metadata.
+not travel is left out. Then what is the person's own stays: `identity.shape` (S,) and `identity.offsets` (V, 3) for `personalize`; where a
+fit corrected the head, `identity.template` (V, 3) and `identity.expressions` (V, 3, E), metres to add; and in the metadata the digest by
+which the head is asked for, and whether it had no mouth (`with_mouth`).
 Metadata: `schema`, the rig's texts as `rig.*`, and the avatar's own texts. Numpy alone reads and writes it.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,13 +17,14 @@ import numpy as np
 from ..errors import FormatError, InputError, MissingAssetError
 from ..io import safetensors_numpy
 from ..io.schema import read_as
-from ..rig import HeadModel, head_model_digest, head_model_from_tensors, head_model_to_tensors, personalize
+from ..rig import HeadModel, head_model_digest, head_model_from_tensors, head_model_to_tensors, personalize, with_mouth
 from .baked_rig import IMPORTED_LICENCE
 from .gaussian_avatar import GAUSSIAN_ARRAYS, GaussianAvatar
 
 SCHEMA = "mvp4d-avatar/1"
 FREE_LICENCES = ("CC0-1.0", "CC-BY-4.0", "Apache-2.0", "MIT")
 _TRAVELLING = (*FREE_LICENCES, IMPORTED_LICENCE)  # an imported animation's head is one person's mesh, and no model of heads
+_CORRECTIONS = {"identity.template": "v_template", "identity.expressions": "exprdirs"}
 _GAUSSIANS = (*GAUSSIAN_ARRAYS, "binding")
 Value = TypeVar("Value")
 
@@ -33,7 +37,8 @@ def save_avatar(path: str | Path, avatar: GaussianAvatar, *, head_model: HeadMod
             travelling.
 
     Raises:
-        InputError: the rig may not travel and `head_model` or `shape` is not given.
+        InputError: the rig may not travel and `head_model` or `shape` is not given, or its mesh is neither that head's nor that head's with
+            a mouth.
     """
     tensors = {f"gaussians.{name}": getattr(avatar, name) for name in _GAUSSIANS}
     metadata = {"schema": SCHEMA, **{f"avatar.{key}": text for key, text in avatar.metadata.items()}}
@@ -46,8 +51,9 @@ def save_avatar(path: str | Path, avatar: GaussianAvatar, *, head_model: HeadMod
             raise InputError(
                 f"The head `{avatar.rig.name}` ({avatar.rig.licence}) may not travel in an avatar: give its head_model and shape."
             )
-        tensors |= {"identity.shape": np.asarray(shape, np.float32), "identity.offsets": avatar.rig.static_offsets}
-        metadata |= {"rig_name": head_model.name, "rig_digest": head_model_digest(head_model)}
+        own, texts = _identity(avatar.rig, head_model, np.asarray(shape, np.float32))
+        tensors |= own
+        metadata |= texts
     safetensors_numpy.write(path, tensors, metadata)
 
 
@@ -98,4 +104,30 @@ def _licensed_rig(name: str, tensors: dict[str, np.ndarray], metadata: dict[str,
     shape, offsets = tensors["identity.shape"], tensors["identity.offsets"]
     if shape.shape != (head_model.shapedirs.shape[2],) or offsets.shape != head_model.v_template.shape:
         raise FormatError(f"{name} has an identity of {shape.shape} and {offsets.shape} that does not fit the head {wanted}.")
-    return personalize(head_model, shape, offsets)
+    rig = personalize(head_model, shape, offsets)
+    if metadata.get("rig_mouth") == "true":
+        rig = with_mouth(rig)
+    corrected = {}
+    for key, field in _CORRECTIONS.items():
+        if key in tensors:
+            before = getattr(rig, field)
+            if tensors[key].shape != before.shape:
+                raise FormatError(f"{name} has {key} of {tensors[key].shape}, where the head {wanted} wants {before.shape}.")
+            corrected[field] = (before + tensors[key]).astype(np.float32)
+    return replace(rig, **corrected)
+
+
+def _identity(rig: HeadModel, head_model: HeadModel, shape: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors and texts from which `_licensed_rig` makes `rig` again."""
+    offsets = rig.static_offsets[: len(head_model.v_template)]
+    plain = personalize(head_model, shape, offsets) if offsets.shape == head_model.v_template.shape else head_model
+    mouth = len(rig.v_template) > len(plain.v_template)
+    plain = with_mouth(plain) if mouth else plain
+    if not np.array_equal(rig.faces, plain.faces):
+        raise InputError(
+            f"The avatar's mesh is not that of `{head_model.name}`, whose licence keeps remeshed copies from travelling.\n"
+            "Fit it with `remesh` 0."
+        )
+    corrections = {key: getattr(rig, field) - getattr(plain, field) for key, field in _CORRECTIONS.items()}
+    tensors = {"identity.shape": shape, "identity.offsets": offsets} | {key: c for key, c in corrections.items() if c.any()}
+    return tensors, {"rig_name": head_model.name, "rig_digest": head_model_digest(head_model), "rig_mouth": str(mouth).lower()}

@@ -22,6 +22,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--size", type=int, metavar="PX", help="for `splats` (256), `playback` (512) and `distill` (256)")
     command.add_argument("--quality", choices=("draft", "standard", "high"), default="standard", help="for `distill` (standard)")
     command.add_argument("--people", type=int, default=1, metavar="N", help="for `distill` (1)")
+    command.add_argument("--ablation", action="store_true", help="for `distill`: fit also without its parts, one at a time")
     command.add_argument("--device", default="cpu", help="for `transformer` and `distill`: cpu (default), cuda or cuda:N")
 
 
@@ -48,7 +49,13 @@ def run(arguments: argparse.Namespace) -> None:
 
             config, size = DistillConfig.preset(arguments.quality), arguments.size or 256
             figures = bench_distill(
-                config, head_model=load_head_model(), people=arguments.people, size=size, device=arguments.device, progress=bars
+                config,
+                head_model=load_head_model(),
+                people=arguments.people,
+                size=size,
+                ablation=arguments.ablation,
+                device=arguments.device,
+                progress=bars,
             )
             result = {"preset": arguments.quality, **figures}
         else:

@@ -31,6 +31,14 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quality", choices=("draft", "standard", "high"), default="draft")
     command.add_argument("--steps", type=int, help="steps of the fit (the quality's own number)")
     command.add_argument("--splats", type=int, help="Gaussians (the quality's own number)")
+    command.add_argument(
+        "--lpips",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="AlexNet or VGG-16 and LPIPS' linear heads: one more term of the fit",
+    )
     command.add_argument("--picture-size", type=int, default=512, metavar="PX", help="side of the showcase and the turntable (512)")
     command.add_argument("--generator", default="auto", metavar="NAME", help="auto, proxy or mmvdm")
     command.add_argument("--weights", default="nano", metavar="DIR", help="of the mmvdm: nano, or the folder of a pipeline")

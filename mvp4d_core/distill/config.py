@@ -27,6 +27,8 @@ class DistillConfig:
         heldout: part of the V x F pictures kept out of the fit, as whole views and whole frames.
         reference_every: every so many steps the photo itself is the target; 0 never.
         l1, ssim, alpha: weights of the picture terms.
+        lpips, lpips_from, lpips_full: weight of LPIPS where the fit is given a network; it grows from 0 to that between these shares of the
+            steps, and counts for pictures of full size.
         position, position_limit: weight of, and distance in triangle units beyond which, means are pulled back.
         scale, scale_limit: the same for scales in triangle units.
         opacity: weight of the term that makes opacities decide between 0 and 1.
@@ -56,6 +58,9 @@ class DistillConfig:
     l1: float = 0.8
     ssim: float = 0.2
     alpha: float = 0.2
+    lpips: float = 0.1
+    lpips_from: float = 0.1
+    lpips_full: float = 0.6
     position: float = 0.01
     position_limit: float = 1.0
     scale: float = 0.1
@@ -72,7 +77,7 @@ class DistillConfig:
     opacity_logits_lr: float = 2.5e-2
     sh0_lr: float = 5e-3
     shN_lr: float = 5e-4
-    deformation_lr: float = 2e-3
+    deformation_lr: float = 2e-2
     unet_lr: float = 1e-4
     neck_lr: float = 1e-4
     appearance_lr: float = 1e-3
@@ -83,7 +88,8 @@ class DistillConfig:
         ranges = {
             "splats": (1, 10**7), "steps": (1, 10**7), "views_per_step": (1, 64), "sh_degree": (0, 3), "heldout": (0, 0.5),
             "initial": (0.05, 1), "remesh": (0, 1024), "unet_channels": (1, 256), "unet_until": (0, 1), "densify_every": (0, 10**6),
-            "densify_from": (0, 1), "densify_until": (0, 1), "growth": (0, 1),
+            "densify_from": (0, 1), "densify_until": (0, 1), "growth": (0, 1), "lpips": (0, 100),
+            "lpips_from": (0, 1), "lpips_full": (0, 1),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
@@ -97,6 +103,12 @@ class DistillConfig:
     def factor_at(self, step: int) -> int:
         """How many times smaller than their own size the pictures of a step are."""
         return next((factor for share, factor in self.coarse if step < share * self.steps), 1)
+
+    def lpips_at(self, step: int) -> float:
+        """The weight of LPIPS at a step."""
+        part, low, high = step / self.steps, self.lpips_from, self.lpips_full
+        grown = float(part >= high) if high <= low else min(1.0, max(0.0, (part - low) / (high - low)))
+        return self.lpips * grown if self.factor_at(step) == 1 else 0.0
 
     def densifies_after(self, step: int) -> bool:
         """Whether Gaussians are added and taken away after a step."""

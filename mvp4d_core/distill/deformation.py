@@ -6,7 +6,9 @@ corrections there. `LinearDeformation` has one correction a direction, so it cos
 linear either way: `bake` adds it to the rig's own directions, so every player knows it.
 """
 
+import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
@@ -20,18 +22,23 @@ from ..tracking.smooth_fields import laplacian
 
 UNIT = 0.0108  # metres of a displacement that count as 1: CAP4D's
 FREQUENCIES = 6  # of the positional encoding of UV
-SMOOTHINGS = 16  # averagings with neighbours: a patch of about four edges to each side
+SMOOTHINGS = 8  # averagings with neighbours: a patch of about three edges to each side
 
 
 class LinearDeformation(nn.Module):
     """Corrections that are a static part and one part an expression weight, all of them smooth over the mesh.
+
+    A direction's part is learned in shares of how far that direction moves each vertex. So brows that rise while the mouth opens are
+    corrected by the brows' directions, even where no frame has them apart.
 
     What is learned is averaged with its neighbours `SMOOTHINGS` times before it counts. A gradient then moves a patch of skin and not a
     vertex, so the noise of single pixels cancels (the idea of Nicolet et al. 2021, "Large steps in inverse rendering of geometry"). What a
     deformation begins with is not averaged and not learned.
     """
 
+    reach: torch.Tensor
     averaging: torch.Tensor
+    transposed: torch.Tensor
 
     def __init__(self, rig: HeadModel) -> None:
         """All corrections begin at zero."""
@@ -41,20 +48,40 @@ class LinearDeformation(nn.Module):
         self.directions = nn.Parameter(torch.zeros(expressions, vertices * 3))
         self.first_static = nn.Parameter(torch.zeros(vertices, 3), requires_grad=False)
         self.first_directions = nn.Parameter(torch.zeros(expressions, vertices * 3), requires_grad=False)
-        self.register_buffer("averaging", _averaging(rig))
+        self.register_buffer("reach", torch.as_tensor(np.linalg.norm(rig.exprdirs, axis=1).T / UNIT, dtype=torch.float32))
+        averaging = sparse.identity(vertices) - 0.5 * laplacian(rig.faces, vertices)
+        self.register_buffer("averaging", _csr(averaging))
+        self.register_buffer("transposed", _csr(averaging.T))
 
     def forward(self, expression: torch.Tensor) -> torch.Tensor:
         """Corrections (T, V, 3) in metres for expressions (T, E)."""
         first = self.first_static + (expression @ self.first_directions).unflatten(-1, (-1, 3))
-        rough = self.static + (expression @ self.directions).unflatten(-1, (-1, 3))
+        shares = self.directions.unflatten(-1, (-1, 3))
+        rough = self.static + torch.einsum("te,ev,evd->tvd", expression, self.reach, shares)
         return UNIT * (first + self.smooth(rough))
 
     def smooth(self, fields: torch.Tensor) -> torch.Tensor:
         """Fields (T, V, 3), averaged."""
-        columns = fields.transpose(0, 1).flatten(1)
-        for _ in range(SMOOTHINGS):
-            columns = torch.sparse.mm(self.averaging, columns)
+        columns = _Averaged.apply(fields.transpose(0, 1).flatten(1), self.averaging, self.transposed)
         return columns.unflatten(1, (len(fields), 3)).transpose(0, 1)
+
+
+class _Averaged(torch.autograd.Function):
+    """A matrix applied `SMOOTHINGS` times to columns (V, K); torch's own gradient would transpose it anew each time."""
+
+    @staticmethod
+    def forward(ctx: Any, columns: torch.Tensor, averaging: torch.Tensor, transposed: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(transposed)
+        for _ in range(SMOOTHINGS):
+            columns = averaging @ columns
+        return columns
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (transposed,) = ctx.saved_tensors
+        for _ in range(SMOOTHINGS):
+            gradient = transposed @ gradient
+        return gradient, None, None
 
 
 class UVUNet(nn.Module):
@@ -170,13 +197,14 @@ def roughness(corrections: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
     return ((corrections[:, edges[:, 0]] - corrections[:, edges[:, 1]]) / UNIT).square().sum(dim=-1).mean()
 
 
-def _averaging(rig: HeadModel) -> torch.Tensor:
-    """(V, V) sparse: the mean of a vertex and its neighbours' mean."""
-    count = len(rig.v_template)
-    averaging = (sparse.identity(count) - 0.5 * laplacian(rig.faces, count)).tocoo()
-    indices = torch.as_tensor(np.stack([averaging.row, averaging.col]).astype(np.int64))
-    numbers = torch.as_tensor(averaging.data, dtype=torch.float32)
-    return torch.sparse_coo_tensor(indices, numbers, (count, count), check_invariants=True).coalesce()
+def _csr(matrix: sparse.spmatrix) -> torch.Tensor:
+    """(V, V) float32 by rows."""
+    rows = sparse.csr_matrix(matrix, dtype=np.float32, copy=True)
+    rows.sum_duplicates()  # which also sorts
+    with warnings.catch_warnings():  # torch calls the layout a beta
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
+        parts = (torch.from_numpy(part) for part in (rows.indptr, rows.indices, rows.data))
+        return torch.sparse_csr_tensor(*parts, rows.shape, check_invariants=True)
 
 
 def _places(resolution: int) -> torch.Tensor:

@@ -13,10 +13,11 @@ import torch
 from ..avatar import GaussianAvatar
 from ..differentiable.binding import TriangleFrames, bound_to_world
 from ..errors import InputError, MVP4DError
+from ..evaluation.lpips import Lpips
 from ..generate.multiview import MultiViewVideo
 from ..progress import Progress, silent
 from ..render.splats import rasterize_splats
-from ..rig import HeadModel
+from ..rig import HeadModel, with_mouth
 from ..tracking.reference import Reference
 from .config import DistillConfig
 from .deformation import LinearDeformation, bake
@@ -74,6 +75,7 @@ def distill_avatar(
     *,
     head_model: HeadModel,
     device: torch.device | str = "cpu",
+    lpips: Lpips | None = None,
     checkpoint: str | Path | None = None,
     progress: Progress = silent,
     on_step: OnStep = unwatched,
@@ -85,6 +87,7 @@ def distill_avatar(
         reference: the tracked photo.
         head_model: the head the reference was tracked with.
         device: where the Gaussians live: the CPU, or CUDA with gsplat.
+        lpips: a network for one more term of the loss, on `device`; see `config.lpips`.
         checkpoint: a file the fit continues from and saves to every `config.checkpoint_every` steps; continuing and not stopping give
             the same avatar.
         on_step: called after each step with how many are done and a function that gives the avatar as it stands.
@@ -93,7 +96,7 @@ def distill_avatar(
         MVP4DError: the loss became NaN; the message has the step and the term.
         Cancelled: from `progress`.
     """
-    rig = reference.rig(head_model)
+    rig = with_mouth(reference.rig(head_model))
     if video.plan.performance.expression.shape[1] != rig.exprdirs.shape[2]:
         raise InputError(f"The video's performance must have the expressions of the head `{rig.name}`; plan it with that head.")
     views, frames = video.frames.shape[:2]
@@ -114,7 +117,8 @@ def distill_avatar(
     state = begin(gaussians_from_samples(samples, rig, colors, config.sh_degree), samples.binding, puppet, config, device)
     progress("initialise", 1, 1)
 
-    identity = json.dumps({"config": asdict(config), "video": video.provenance, "source": reference.source_sha256}, sort_keys=True)
+    made_from = {"video": video.provenance, "source": reference.source_sha256, "lpips": lpips.name if lpips else ""}
+    identity = json.dumps({"config": asdict(config), **made_from}, sort_keys=True)
     if checkpoint is not None and Path(checkpoint).is_file():
         state = load_fit(Path(checkpoint), identity, state, config)
     pictures = VideoPictures(video, device)
@@ -131,7 +135,7 @@ def distill_avatar(
             frame, factor = train_frames[draw.integers(len(train_frames))], config.factor_at(step)
             chosen_views = draw.choice(train_views, min(config.views_per_step * factor, len(train_views)), replace=False)
             target = pictures.get([int(v) for v in chosen_views], frame, factor)
-        _step(state, config, frame, target)
+        _step(state, config, frame, target, lpips)
         state.step = step + 1
         if config.densifies_after(step):
             _densify(state, config)
@@ -145,7 +149,7 @@ def distill_avatar(
     return as_it_stands()
 
 
-def _step(state: FitState, config: DistillConfig, frame: int, target: Pictures) -> None:
+def _step(state: FitState, config: DistillConfig, frame: int, target: Pictures, lpips: Lpips | None) -> None:
     """One step of the optimiser towards pictures of a frame."""
     shares = state.step / config.steps
     for group in state.optimiser.param_groups:
@@ -159,6 +163,8 @@ def _step(state: FitState, config: DistillConfig, frame: int, target: Pictures) 
     images, alphas = torch.where(target.judged, images, target.images), torch.where(target.judged, alphas, target.alphas)
     means, scales, opacities = (state.gaussians[name] for name in ("means", "log_scales", "opacity_logits"))
     terms |= picture_terms(images, alphas, target.images, target.alphas, config)
+    if lpips is not None and (weight := config.lpips_at(state.step)):
+        terms["lpips"] = weight * lpips(images, target.images).mean()
     terms |= regularisers(means, scales.exp(), opacities.sigmoid(), config)
     _check_finite(state.step, "term", terms)
     torch.stack(list(terms.values())).sum().backward()

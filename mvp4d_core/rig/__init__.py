@@ -13,6 +13,7 @@ from .head_model import (
     personalize,
     save_head_model,
 )
+from .mouth import with_mouth
 from .performance import (
     Parameters,
     Performance,
@@ -58,5 +59,6 @@ __all__ = [
     "skin",
     "triangle_frames",
     "vertex_normals",
+    "with_mouth",
     "world_to_bound",
 ]

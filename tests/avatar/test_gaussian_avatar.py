@@ -10,9 +10,10 @@ from mvp4d_core.avatar import load_avatar, save_avatar
 from mvp4d_core.avatar.file_space import to_file_space, write_posed_ply
 from mvp4d_core.avatar.ply import read_ply
 from mvp4d_core.errors import FormatError, InputError, MissingAssetError
-from mvp4d_core.rig import Parameters, personalize, rest_parameters, skin
+from mvp4d_core.rig import Parameters, personalize, rest_parameters, skin, with_mouth
 from mvp4d_core.rotations import quaternion_to_matrix
 from tests.support.asserts import assert_arrays_close
+from tests.support.bare_head import bare_head
 from tests.support.toy_avatar import toy_avatar
 from tests.support.toy_head import toy_head_model
 
@@ -80,6 +81,34 @@ def test_a_licensed_head_stays_home(tmp_path):
     with pytest.raises(InputError, match="wants the head"):
         load_avatar(path, head_model=toy_head_model(seed=1))
     assert_arrays_close(load_avatar(path, head_model=model).rig.v_template, avatar.rig.v_template)
+
+
+def test_what_a_fit_found_travels_without_the_licensed_head(tmp_path):
+    """A mouth of our own, corrections of the template and of the expressions: the person's, so they lie in the file."""
+    model = replace(bare_head(), licence="licensed")
+    shape = np.linspace(-1, 1, model.shapedirs.shape[2]).astype(np.float32)
+    rig = with_mouth(personalize(model, shape, np.full_like(model.v_template, 0.001)))
+    rng = np.random.default_rng(0)
+    moved = {
+        name: (getattr(rig, name) + 1e-3 * rng.normal(size=getattr(rig, name).shape)).astype(np.float32)
+        for name in ("v_template", "exprdirs")
+    }
+    avatar = replace(AVATAR, rig=replace(rig, **moved), binding=rng.integers(0, len(rig.faces), len(AVATAR)).astype(np.int32))
+    path = tmp_path / "a.mvp4d"
+    save_avatar(path, avatar, head_model=model, shape=shape)
+    for name in ("v_template", "exprdirs", "posedirs", "lbs_weights"):
+        assert getattr(model, name).tobytes() not in path.read_bytes()
+    parameters = random_parameters(1)
+    assert_arrays_close(load_avatar(path, head_model=model).pose(parameters).means, avatar.pose(parameters).means, atol=1e-7)
+
+
+def test_a_remeshed_licensed_head_is_not_written(tmp_path):
+    model = replace(toy_head_model(), licence="licensed")
+    rig = personalize(model, np.zeros(model.shapedirs.shape[2]), np.zeros_like(model.v_template))
+    other = replace(rig, faces=rig.faces[:, [1, 2, 0]], uv_faces=rig.uv_faces[:, [1, 2, 0]])
+    with pytest.raises(InputError, match="remesh"):
+        save_avatar(tmp_path / "a.mvp4d", replace(AVATAR, rig=other), head_model=model, shape=np.zeros(model.shapedirs.shape[2]))
+    assert not list(tmp_path.iterdir())
 
 
 def test_arrays_that_cannot_be_an_avatar_are_refused():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mvp4d_core.differentiable.skinning import skin_frames
-from mvp4d_core.distill.deformation import UNIT, LinearDeformation, UVUNet, bake, linearised, roughness
+from mvp4d_core.distill.deformation import SMOOTHINGS, UNIT, LinearDeformation, UVUNet, bake, linearised, roughness
 from mvp4d_core.rig import showcase_performance, skin
 from tests.support.asserts import assert_arrays_close
 from tests.support.toy_head import toy_head_model
@@ -75,6 +75,49 @@ def test_directions_without_expressions_stay_the_rigs():
     expressions = EXPRESSIONS.clone()
     expressions[:, 0] = 0
     assert linearised(MODEL, net, expressions).first_directions[0].abs().max() == 0
+
+
+def test_averaging_and_its_gradient_are_those_of_a_dense_matrix():
+    deformation = LinearDeformation(MODEL)
+    count = len(MODEL.v_template)
+    dense = np.zeros((count, count))
+    neighbours = [set() for _ in range(count)]
+    for a, b, c in MODEL.faces:
+        for one, other in ((a, b), (b, c), (c, a)):
+            neighbours[one].add(other)
+            neighbours[other].add(one)
+    for vertex, around in enumerate(neighbours):
+        dense[vertex, vertex] = 0.5
+        dense[vertex, list(around)] = 0.5 / len(around)
+    power = np.linalg.matrix_power(dense, SMOOTHINGS)
+    fields = torch.randn(2, count, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weights = torch.randn(2, count, 3, generator=torch.Generator().manual_seed(1))
+    smoothed = deformation.smooth(fields)
+    (smoothed * weights).sum().backward()
+    assert_arrays_close(smoothed.detach().numpy(), power @ fields.detach().numpy(), atol=1e-5)
+    assert_arrays_close(fields.grad.numpy(), power.T @ weights.numpy(), atol=1e-5)
+
+
+def test_an_expression_is_corrected_where_it_moves_the_face():
+    """Brows always go up as the jaw drops, and only the jaw does otherwise than the rig: the brows alone then leave the mouth be."""
+    jaw, brow = (MODEL.expression_names.index(name) for name in ("jawOpen", "browInnerUp"))
+    deformation = LinearDeformation(MODEL)
+    expression = torch.zeros(3, len(MODEL.expression_names))
+    expression[0, jaw] = expression[0, brow] = expression[1, jaw] = expression[2, brow] = 1
+    wanted = 0.5 * torch.as_tensor(MODEL.exprdirs[:, :, jaw])
+    optimiser = torch.optim.Adam(deformation.parameters(), 0.02)
+    for _ in range(100):
+        optimiser.zero_grad()
+        rest, together = deformation(torch.stack([torch.zeros_like(expression[0]), expression[0]]))
+        (((together - rest - wanted) / UNIT).square().sum() + (rest / UNIT).square().sum()).backward()
+        optimiser.step()
+    with torch.no_grad():
+        rest, _, jaw_alone, brow_alone = deformation(torch.cat([torch.zeros_like(expression[:1]), expression]))
+    error = [
+        float((found - rest - target).square().sum() / wanted.square().sum()) for found, target in ((jaw_alone, wanted), (brow_alone, 0))
+    ]
+    assert error[0] < 0.2
+    assert error[1] < 0.01
 
 
 def test_roughness_is_the_mean_squared_difference_along_edges():

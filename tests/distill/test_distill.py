@@ -13,13 +13,17 @@ from mvp4d_core.distill import DistillConfig, distill_avatar, heldout_split
 from mvp4d_core.distill.initialise import back_project, sample_surface
 from mvp4d_core.distill.losses import regularisers
 from mvp4d_core.distill.puppet import Puppet
+from mvp4d_core.distill.targets import VideoPictures
 from mvp4d_core.errors import Cancelled, FormatError, InputError, MVP4DError
 from mvp4d_core.evaluation.avatar import evaluate_heldout, evaluate_reference
+from mvp4d_core.evaluation.lpips import Lpips
 from mvp4d_core.generate import MultiViewVideo, ProxyGenerator
+from mvp4d_core.render.avatar import render_splats
 from mvp4d_core.rig import bound_to_world as numpy_bound_to_world
 from mvp4d_core.rig import showcase_performance, skin, triangle_frames
 from tests.support.asserts import assert_arrays_close
 from tests.support.toy_head import toy_head_model
+from tests.support.toy_lpips import random_weights
 from tests.support.toy_reference import toy_reference
 
 MODEL = toy_head_model()
@@ -195,6 +199,58 @@ def test_codes_take_up_what_a_generator_did_not_keep_still(video):
         avatar = distill_avatar(replace(video, frames=tinted), REFERENCE, fitted, head_model=MODEL)
         errors.append(evaluate_reference(avatar, REFERENCE))
     assert errors[1] > errors[0] + 0.2
+
+
+def test_a_neck_of_a_frames_own_turns_its_joint(video):
+    puppet = Puppet(RIG, video.plan.performance, REFERENCE.parameters, replace(CONFIG, neck=2.0))
+    turn = np.array([0.1, -0.2, 0.05], np.float32)
+    with torch.no_grad():
+        puppet.neck[3] = torch.as_tensor(turn)
+    for frame, own in ((3, turn), (1, 0 * turn)):
+        p = video.plan.performance[frame]
+        rotations = p.rotations.copy()
+        rotations[RIG.joint_names.index("neck")] += own
+        found, terms = puppet.pose(frame)
+        wanted = triangle_frames(skin(RIG, None, p.expression, rotations, p.translation), RIG.faces)
+        assert_arrays_close(found.centres.detach().numpy(), wanted.centres, atol=1e-6)
+        assert float(terms["neck"].detach()) == pytest.approx(2 * float(own @ own))
+
+
+def test_a_fit_with_a_unet_ends_with_its_corrections_in_the_rig(video):
+    config = replace(CONFIG, deformation="unet", unet_channels=4, unet_lr=1e-3, unet_until=0.5)
+    avatar = distill_avatar(video, REFERENCE, config, head_model=MODEL)
+    assert np.abs(avatar.rig.exprdirs - RIG.exprdirs).max() > 1e-4
+    early = distill_avatar(video, REFERENCE, replace(config, unet_until=1.0), head_model=MODEL)
+    assert np.abs(early.rig.exprdirs - RIG.exprdirs).max() > 1e-4  # also where the linear one learns nothing more
+
+
+def test_small_pictures_are_means_seen_by_a_camera_as_much_smaller(video):
+    whole = VideoPictures(video, "cpu").get([1, 3], 2)
+    judged = whole.judged.clone()
+    judged[0, 5, 9] = False
+    small = replace(whole, judged=judged).shrunk(4)
+    blocks = whole.images.numpy().reshape(2, 16, 4, 16, 4, 3).mean(axis=(2, 4))
+    assert_arrays_close(small.images.numpy(), blocks, atol=1e-6)
+    assert_arrays_close(small.alphas.numpy(), whole.alphas.numpy().reshape(2, 16, 4, 16, 4, 1).mean(axis=(2, 4)), atol=1e-6)
+    assert not small.judged[0, 1, 2, 0] and int((~small.judged).sum()) == 1
+    assert_arrays_close(small.Ks.numpy(), whole.Ks.numpy() * [[0.25], [0.25], [1]], atol=1e-6)
+    assert_arrays_close(small.viewmats.numpy(), whole.viewmats.numpy())
+
+
+def test_lpips_is_one_more_term_of_full_size_pictures(video):
+    features, heads = random_weights("alex")
+    tensors = {key.removeprefix("features."): torch.as_tensor(value) for key, value in features.items()}
+    tensors |= {key.removesuffix(".model.1.weight"): torch.as_tensor(value) for key, value in heads.items()}
+    network = Lpips("alex", tensors, "toy")
+    config = replace(CONFIG, heldout=0.0, reference_every=0, l1=0.0, ssim=0.0, alpha=0.0, lpips=1.0, lpips_from=0.0, lpips_full=0.1)
+    distances = []
+    for steps in (1, 60):
+        avatar = distill_avatar(video, REFERENCE, replace(config, steps=steps), head_model=MODEL, lpips=network)
+        images, _ = render_splats(avatar.pose(video.plan.performance[2]), video.plan.cameras)
+        distances.append(float(network(torch.from_numpy(images), torch.from_numpy(video.frames[:, 2]).float() / 255).mean()))
+    assert distances[1] < 0.8 * distances[0]
+    ramp = replace(config, steps=100, lpips=0.2, lpips_from=0.2, lpips_full=0.6, coarse=((0.3, 2),))
+    assert [ramp.lpips_at(step) for step in (0, 25, 40, 60, 99)] == pytest.approx([0, 0, 0.1, 0.2, 0.2])
 
 
 def test_regularisers_are_their_formulas():

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """People whose every picture is known, and the figures of a fit to them, at toy size."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from mvp4d_core.distill import DistillConfig
-from mvp4d_core.evaluation.distill_bench import HELD_FRAMES, HELD_VIEWS, bench_distill, fit_and_judge, known_person
+from mvp4d_core.evaluation.distill_bench import HELD_DIRECTIONS, HELD_FRAMES, ablations, bench_distill, fit_and_judge, known_person
 from mvp4d_core.rig import head_model_digest, load_head_model
 from mvp4d_core.training.synthetic.manners import with_manners
 from mvp4d_core.training.synthetic.noise import named_rng
@@ -41,10 +41,12 @@ def test_manners_change_expressions_alone(head):
 def test_a_known_person_is_tracked_in_the_generic_rig_and_moves_otherwise(head, person):
     assert person.reference.head_digest == head_model_digest(head)
     assert person.video.frames.shape == (2, 3, SIZE, SIZE, 3)
-    assert len(person.other_views.plan.cameras) == HELD_VIEWS and len(person.other_expressions.plan.performance) == HELD_FRAMES
+    assert len(person.other_views.plan.cameras) == len(HELD_DIRECTIONS) and len(person.other_expressions.plan.performance) == HELD_FRAMES
     seen = {tuple(camera.position) for camera in person.video.plan.cameras}
     assert not seen & {tuple(camera.position) for camera in person.other_views.plan.cameras}
-    assert np.abs(person.other_expressions.plan.performance.expression).max() > 0.1
+    faces, fitted = (video.plan.performance.expression for video in (person.other_expressions, person.video))
+    assert (np.abs(faces).max(axis=1) > 0.3).all()
+    assert np.linalg.norm(faces[:, None] - fitted[None], axis=2).min() > 0.2
 
 
 def test_a_fit_is_judged_on_what_it_never_saw(head, person):
@@ -60,3 +62,16 @@ def test_the_benchmark_has_all_its_figures(head):
     assert figures["people"] == 1 and figures["seconds_to_30_db"] is None
     for name in ("heldout_view_psnr", "heldout_view_ssim", "heldout_expression_psnr", "deformation_gain_db", "seconds"):
         assert np.isfinite(figures[name])
+    measured = "jod" not in figures["absent"]
+    assert (figures["heldout_expression_jod"] is not None) == measured and "ablation" not in figures
+
+
+def test_an_ablation_changes_one_part_at_a_time(head):
+    config = replace(CONFIG, densify_every=5, coarse=((0.5, 2),))
+    for name, variant in ablations(config).items():
+        changed = {key for key, value in asdict(variant).items() if value != asdict(config)[key]}
+        assert (name == "as it is") == (not changed)
+        assert len(changed - {"initial"}) == (name != "as it is")
+    assert "no densification" not in ablations(CONFIG)
+    found = bench_distill(replace(CONFIG, steps=2), head_model=head, views=2, frames=3, size=SIZE, ablation=True)["ablation"]
+    assert list(found) == list(ablations(CONFIG)) and found["no deformation"]["splats"] == 12_500
