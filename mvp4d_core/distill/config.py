@@ -10,7 +10,7 @@ DEFORMATIONS = ("none", "linear", "unet")
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Settings of `distill_avatar`; the presets are this project's own, meant for two CPU cores but for `high`.
+    """Settings of `distill_avatar`; the presets are this project's own.
 
     Attributes:
         splats: the most Gaussians there may be, at least one a triangle.
@@ -117,11 +117,14 @@ class DistillConfig:
 
     @staticmethod
     def preset(quality: str) -> "DistillConfig":
-        """`draft`, `standard` or `high`."""
+        """`draft`, `standard` or `high`; the first two are meant for two CPU cores, the last for a GPU."""
+        begin = replace(
+            DistillConfig(), initial=0.6, densify_every=100, coarse=((0.05, 4), (0.15, 2)), deformation="linear", checkpoint_every=150
+        )
         presets = {
-            "draft": DistillConfig(),
-            "standard": replace(DistillConfig(), steps=5000, sh_degree=2),
-            "high": replace(DistillConfig(), splats=80000, steps=15000, sh_degree=3),
+            "draft": begin,
+            "standard": replace(begin, steps=4000, sh_degree=2, densify_every=200),
+            "high": replace(begin, splats=100000, steps=15000, views_per_step=4, sh_degree=3, densify_every=500),
         }
         if quality not in presets:
             raise InputError(f"`quality` must be one of {', '.join(presets)}, got `{quality}`.")

@@ -40,7 +40,7 @@ VIEWS, FRAMES, PRESET = 8, 25, 180
 HELD_DIRECTIONS = np.deg2rad([(-48.0, 12.0), (-14.0, -11.0), (33.0, 9.0)])  # azimuth and elevation of views between those that are fitted
 HELD_FRAMES = 12
 CLIP = 48  # frames of acting, of which the strongest face is held out
-FIRST_SEED = 500  # held-out seeds that no other figure uses
+FIRST_SEED = 510  # held-out seeds that no other figure uses, and no setting was chosen on
 LOOK_EVERY = 100  # steps between looks at the clock
 GOAL_DB = 30.0
 METRICS = ("psnr", "ssim", "ms_ssim", "jod")
@@ -129,8 +129,9 @@ def bench_distill(
         for name, variant in variants.items():
             results[name].append(fit_and_judge(person, variant, head_model=head_model, jod=jod, device=device, progress=progress))
     means = {name: {key: _mean([result[key] for result in found]) for key in found[0]} for name, found in results.items()}
-    whole, stiff = means["as it is"], means.get("no deformation")
-    gain = whole["heldout_expression_psnr"] - stiff["heldout_expression_psnr"] if stiff else None
+    whole, judged = means["as it is"], "heldout_expression_psnr"
+    stiff = results.get("no deformation", [])
+    gain = _mean([found[judged] - other[judged] for found, other in zip(results["as it is"], stiff, strict=False)])
     return whole | {"deformation_gain_db": gain, "people": people, "absent": absent} | ({"ablation": means} if ablation else {})
 
 
@@ -201,8 +202,10 @@ def _strong_faces(rng: np.random.Generator, head_model: HeadModel) -> Performanc
     """Faces that were not fitted: of each of `HELD_FRAMES` clips of acting the one with the largest expression."""
     clips = [random_performance(rng, head_model, CLIP, 24.0, motion=0.3) for _ in range(HELD_FRAMES)]
     faces = [clip.select([int(np.linalg.norm(clip.expression, axis=1).argmax())]) for clip in clips]
-    tracks = (np.concatenate([getattr(face, name) for face in faces]) for name in ("expression", "rotations", "translation"))
-    return Performance(*tracks, 24.0, head_model.expression_names, head_model.joint_names)
+    expression, rotations, translation = (
+        np.concatenate([getattr(face, name) for face in faces]) for name in ("expression", "rotations", "translation")
+    )
+    return Performance(expression, rotations, translation, 24.0, head_model.expression_names, head_model.joint_names)
 
 
 def _around(place: Scene, directions: np.ndarray, size: int) -> list[Camera]:
@@ -221,4 +224,4 @@ def _scene(seed: int, mannered: HeadModel, performance: Performance, size: int, 
 
 def _mean(values: list[float | None]) -> float | None:
     present = [value for value in values if value is not None]
-    return float(np.mean(present)) if len(present) == len(values) else None
+    return float(np.mean(present)) if present and len(present) == len(values) else None
