@@ -2,7 +2,8 @@
 """The photo: who it shows, and how the head sits in it."""
 
 import hashlib
-import importlib.util
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,12 +11,7 @@ from comfy_api.latest import io, ui
 
 from ..mvp4d_core.rig import OPEN_HEAD, load_head_model
 from . import host
-from .types import CATEGORY, ReferenceSocket, TrackedReference
-
-NEEDS_MEDIAPIPE = (
-    "Finding the face needs the package mediapipe, which is not installed with the pack because it would replace your numpy.\n"
-    "In ComfyUI's Python run: python -m pip install --no-deps mediapipe==0.10.21 (this node's help page has the rest)."
-)
+from .types import CATEGORY, FaceLandmarksSocket, ReferenceSocket, TrackedReference
 
 
 class LoadReference(io.ComfyNode):
@@ -55,6 +51,11 @@ class LoadReference(io.ComfyNode):
                     tooltip="The head to fit: the built-in open head, or one of your own in models/mvp4d.",
                     advanced=True,
                 ),
+                FaceLandmarksSocket.Input(
+                    "face_landmarks",
+                    optional=True,
+                    tooltip="Points of MediaPipe Face Landmarker for this very image. Found by itself when nothing is connected.",
+                ),
             ],
             outputs=[
                 ReferenceSocket.Output("reference", tooltip="The fitted person, for Condition, Sample and Distill."),
@@ -65,8 +66,17 @@ class LoadReference(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image: torch.Tensor, mask_marks: str, face: int, head: str, mask: torch.Tensor | None = None) -> io.NodeOutput:
+    def execute(
+        cls,
+        image: torch.Tensor,
+        mask_marks: str,
+        face: int,
+        head: str,
+        mask: torch.Tensor | None = None,
+        face_landmarks: Mapping[str, Any] | None = None,
+    ) -> io.NodeOutput:
         from ..mvp4d_core.tracking import draw_overlay, track_portrait
+        from ..mvp4d_core.tracking.face_landmarks import points_of_frame
 
         rgb, alpha = host.photo_from_image(image)
         masked = host.alpha_from_mask(mask, *rgb.shape[:2], marks_background=mask_marks == "background")
@@ -77,6 +87,7 @@ class LoadReference(io.ComfyNode):
                 alpha if masked is None else masked,
                 head_model=head_model,
                 face=face or None,
+                points=None if face_landmarks is None else points_of_frame(face_landmarks, *rgb.shape[:2]),
                 source_sha256=_digest(rgb),
                 progress=host.ProgressBar(),
             )
@@ -96,7 +107,7 @@ class LoadReference(io.ComfyNode):
     def validate_inputs(cls, head: str) -> bool | str:
         if head not in host.head_names():
             return f"No head `{head}` in models/mvp4d. Put it there and press R to refresh the node."
-        return True if importlib.util.find_spec("mediapipe") else NEEDS_MEDIAPIPE
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, head: str, **_: object) -> str:

@@ -16,6 +16,7 @@ ReferenceSocket = io.Custom("MVP4D_REFERENCE")  # TrackedReference
 PerformanceSocket = io.Custom("MVP4D_PERFORMANCE")  # rig.Performance
 PlanSocket = io.Custom("MVP4D_PLAN")  # conditioning.ViewPlan
 VideoSocket = io.Custom("MVP4D_VIDEO")  # generate.MultiViewVideo
+FaceLandmarksSocket = io.Custom("FACE_LANDMARKS")  # ComfyUI's own, see tracking.face_landmarks
 AvatarSocket = io.Custom("MVP4D_AVATAR")  # BoundAvatar
 
 

@@ -13,7 +13,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser("animate", help="an avatar acting, as MP4", description="An avatar acting, as MP4.")
     pose_options.add_avatar(command)
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
-    command.add_argument("--performance", type=Path, metavar="FILE", help="a performance's .safetensors (the showcase without)")
+    command.add_argument("--performance", type=Path, metavar="FILE", help=".safetensors, .csv (Live Link) or .json (the showcase without)")
     pose_options.add_camera(command)
 
 

@@ -11,17 +11,19 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser("bench", help="measure speed and exactness", description="Measure speed and exactness on this machine.")
     command.add_argument(
         "name",
-        choices=("splats", "conditions", "transformer", "playback", "distill"),
+        choices=("splats", "conditions", "transformer", "playback", "distill", "drive"),
         help="splats: the CPU rasteriser against a torch tile rasteriser and a float64 oracle; "
         "conditions: the conditioning maps of 200 views at 512 px against ray casting by trimesh and embree; "
         "transformer: the diffusion transformer against diffusers' CogVideoX, and on CUDA against matrix products; "
         "playback: frames a second of pose and render, and the web player's pictures against the rasteriser's where there is a browser; "
-        "distill: fits to synthetic people whose every picture is known, judged on views and expressions they never saw",
+        "distill: fits to synthetic people whose every picture is known, judged on views and expressions they never saw; "
+        "drive: heads' skinning, ARKit's way there and back, videos of people whose every motion is known, and the face networks",
     )
     command.add_argument("--splats", type=int, default=50000, help="for `splats` and `playback`")
     command.add_argument("--size", type=int, metavar="PX", help="for `splats` (256), `playback` (512) and `distill` (256)")
     command.add_argument("--quality", choices=("draft", "standard", "high"), default="standard", help="for `distill` (standard)")
-    command.add_argument("--people", type=int, default=1, metavar="N", help="for `distill` (1)")
+    command.add_argument("--people", type=int, metavar="N", help="for `distill` (1) and `drive` (4)")
+    command.add_argument("--rig", metavar="HEAD", help="for `drive`: a head made by import-flame, for the way there and back")
     command.add_argument("--ablation", action="store_true", help="for `distill`: fit also without its parts, one at a time")
     command.add_argument("--device", default="cpu", help="for `transformer` and `distill`: cpu (default), cuda or cuda:N")
 
@@ -51,13 +53,19 @@ def run(arguments: argparse.Namespace) -> None:
             figures = bench_distill(
                 config,
                 head_model=load_head_model(),
-                people=arguments.people,
+                people=arguments.people or 1,
                 size=size,
                 ablation=arguments.ablation,
                 device=arguments.device,
                 progress=bars,
             )
             result = {"preset": arguments.quality, **figures}
+        elif arguments.name == "drive":
+            from ..evaluation.drive_bench import bench_drive
+            from ..rig import load_head_model
+
+            other = load_head_model(arguments.rig) if arguments.rig else None
+            result = bench_drive(head_model=load_head_model(), other_head=other, people=arguments.people or 4, progress=bars)
         else:
             from ..render.bench import bench_splats
 

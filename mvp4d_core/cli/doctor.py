@@ -21,12 +21,11 @@ PACKAGES = (
     "Pillow",
     "av",
     "tqdm",
-    "mediapipe",
     "gsplat",
     "bpy",
     "accelerate",
 )
-EXTRA_OF = {"mediapipe": "track", "gsplat": "cuda", "bpy": "blender", "accelerate": "train"}
+EXTRA_OF = {"gsplat": "cuda", "bpy": "blender", "accelerate": "train"}
 HEAD_FOLDER = Path.home() / ".mvp4d" / "heads"
 NANO_FOLDER = Path(__file__).parents[1] / "diffusion" / "assets" / "nano"
 

@@ -13,7 +13,10 @@ from .. import __version__
 from ..errors import MVP4DError
 from .terminal import say
 
-COMMANDS = ("create", "demo", "track", "animate", "render", "export", "import", "info", "doctor", "bench", "train", "evaluate", "memory")
+COMMANDS = (
+    "create", "demo", "track", "track-video", "speech", "performance", "animate", "render", "export", "import",
+    "import-track", "export-track", "import-flame", "info", "doctor", "bench", "train", "evaluate", "memory",
+)  # fmt: skip
 NEEDED = {"torch", "numba", "scipy", "PIL", "av", "tqdm", "trimesh", "diffusers", "safetensors", "accelerate"}
 EXTRA_OF = {"train": "train", "create": "track", "track": "track", "demo": "demo"}
 
@@ -24,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"mvp4d {__version__}")
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        command = importlib.import_module(f".{name}_" if keyword.iskeyword(name) else f".{name}", __package__)
+        command = importlib.import_module(f".{name}_" if keyword.iskeyword(name) else f".{name.replace('-', '_')}", __package__)
         command.add(subparsers)
         subparsers.choices[name].add_argument("--json", action="store_true", help="print the result as one JSON object on the last line")
         subparsers.choices[name].set_defaults(run=command.run)

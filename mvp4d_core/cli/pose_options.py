@@ -57,10 +57,14 @@ def load(arguments: argparse.Namespace) -> "GaussianAvatar":
 
 
 def load_or_showcase(path: Path | None, rig: "HeadModel") -> "Performance":
-    """The performance in a file, retargeted by name; the showcase without one."""
-    from ..rig import load_performance, retarget, showcase_performance
+    """The performance in a file of any kind, brought to the rig; the showcase without one."""
+    from ..rig import showcase_performance
+    from ..rig.arkit_map import perform_on
+    from ..rig.performance_files import read_performance
 
-    return retarget(load_performance(path), rig) if path else showcase_performance(rig)
+    if path is None:
+        return showcase_performance(rig)
+    return perform_on(read_performance(path), rig)
 
 
 def chosen_frames(performance: "Performance", text: str | None) -> "Performance":

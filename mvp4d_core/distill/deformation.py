@@ -203,8 +203,8 @@ def _csr(matrix: sparse.spmatrix) -> torch.Tensor:
     rows.sum_duplicates()  # which also sorts
     with warnings.catch_warnings():  # torch calls the layout a beta
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
-        parts = (torch.from_numpy(part) for part in (rows.indptr, rows.indices, rows.data))
-        return torch.sparse_csr_tensor(*parts, rows.shape, check_invariants=True)
+        starts, columns, numbers = (torch.from_numpy(part) for part in (rows.indptr, rows.indices, rows.data))
+        return torch.sparse_csr_tensor(starts, columns, numbers, rows.shape, check_invariants=True)
 
 
 def _places(resolution: int) -> torch.Tensor:

@@ -6,7 +6,6 @@ from the front. `expression_distance` is the Euclidean distance of the expressio
 gaze and tongue, which the fit leaves at rest, don't count. `csim` is the cosine of the faces' embeddings.
 """
 
-import importlib.metadata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,8 @@ from ..progress import Progress, silent, steps
 from ..rig import HeadModel, Performance, skin
 from ..tracking import landmark_sets as sets
 from ..tracking.detect import measure_face, oval_box
+from ..tracking.face_models import FaceModels
 from ..tracking.fit import face_scale, fit_head
-from ..tracking.mediapipe_backend import FaceModels
 from .identity import align_face
 
 FACING = 50.0  # degrees between the line of sight and where the face looks, beyond which the tracker is not asked
@@ -44,13 +43,13 @@ class FaceTracker:
     """MediaPipe's models as this suite tracks with them, and the embedding of identities where there is one.
 
     Raises:
-        MissingAssetError: mediapipe is not installed.
+        MissingAssetError: torch is not installed.
     """
 
     def __init__(self, embedder: Embedder | None = None) -> None:
         FaceModels()  # raises
         self._embedder = embedder
-        self.name = f"mediapipe {importlib.metadata.version('mediapipe')}"
+        self.name = "mediapipe 0.10.21's networks, in torch"
 
     def look(
         self, pictures: np.ndarray, rig: HeadModel, shown: dict[Cell, np.ndarray], stage: str = "faces", progress: Progress = silent

@@ -2,7 +2,6 @@
 """Weights of other people's networks, in files that a user has: safetensors, or the state dict that torch saved."""
 
 import re
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import torch
 from ..errors import FormatError
 from ..io import safetensors_numpy
 from ..io.limits import GIB, Limits
-from ..io.reading import file_sha256, open_input
+from ..io.reading import file_sha256
+from ..io.torch_files import load_torch
 
 WEIGHTS_LIMITS = Limits(file_bytes=2 * GIB)
 
@@ -48,14 +48,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    with open_input(path, WEIGHTS_LIMITS) as (stream, _), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, about formats of long ago
-        try:
-            # only tensors and plain containers come out of it, whatever the file holds
-            found = torch.load(stream, map_location="cpu", weights_only=True)  # noqa: TID251
-        except Exception as error:  # damaged pickles and archives raise nearly every built-in exception
-            reason = " ".join(str(error).split())[:100] or type(error).__name__
-            raise FormatError(f"{path} holds no weights that can be read ({reason}). Give a .safetensors or a state dict.") from None
+    found = load_torch(path, WEIGHTS_LIMITS)
     for wrapper in ("state_dict", "model", "extractor"):
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             found = found[wrapper]

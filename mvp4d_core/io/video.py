@@ -154,6 +154,21 @@ def video_frames(
                 return
 
 
+def frame_times(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> np.ndarray:
+    """When each frame of a video is shown, (T,) float64 seconds since the first, rising; read off the container, no frame is decoded.
+
+    Phones and webcams change their rate as the light changes, so differences need not be equal. Where the file does not tell, its mean
+    rate does. Raises as `read_video`.
+    """
+    with _opened(path, limits) as (container, stream):
+        shown = [packet.pts for packet in container.demux(stream) if packet.size]
+        rate = float(stream.average_rate or stream.guessed_rate)
+        if not shown or any(moment is None for moment in shown) or len(set(shown)) < len(shown):
+            return np.arange(len(shown)) / rate
+        ticks = np.sort(np.array(shown, np.float64))
+        return (ticks - ticks[0]) * float(stream.time_base)
+
+
 def _pyav() -> ModuleType:
     try:
         return importlib.import_module("av")

@@ -2,6 +2,7 @@
 """Heads, how they move, and how Gaussians ride on them."""
 
 from .arkit import ARKIT_NAMES, mirror_name
+from .arkit_map import HeadMap, convert_performance, fit_head_map, perform_on
 from .binding import TriangleFrames, bound_to_world, triangle_frames, world_to_bound
 from .head_model import (
     OPEN_HEAD,
@@ -25,6 +26,8 @@ from .performance import (
     save_performance,
     single_frame,
 )
+from .performance_files import read_performance, write_performance
+from .performance_library import library_names, library_performance
 from .showcase import showcase_performance
 from .skinning import joint_transforms, pose_features, skin
 from .surface import face_normals, head_box, vertex_normals
@@ -32,24 +35,31 @@ from .surface import face_normals, head_box, vertex_normals
 __all__ = [
     "ARKIT_NAMES",
     "OPEN_HEAD",
+    "HeadMap",
     "HeadModel",
     "Parameters",
     "Performance",
     "TriangleFrames",
     "bound_to_world",
+    "convert_performance",
     "face_normals",
+    "fit_head_map",
     "head_box",
     "head_model_digest",
     "head_model_from_tensors",
     "head_model_to_tensors",
     "joint_transforms",
+    "library_names",
+    "library_performance",
     "load_head_model",
     "load_performance",
     "mirror_name",
+    "perform_on",
     "performance_from_tensors",
     "performance_to_tensors",
     "personalize",
     "pose_features",
+    "read_performance",
     "rest_parameters",
     "retarget",
     "save_head_model",
@@ -61,4 +71,5 @@ __all__ = [
     "vertex_normals",
     "with_mouth",
     "world_to_bound",
+    "write_performance",
 ]

@@ -3,7 +3,10 @@
 
 import numpy as np
 
-from .head_model import HeadModel
+from .arkit import ARKIT_NAMES
+from .arkit_map import perform_on
+from .easing import ease
+from .head_model import HeadModel, load_head_model
 from .performance import Performance
 
 # (time in beats, value) knots; one beat is a twelfth of the performance. Written for the ARKit names; heads without one of them skip it.
@@ -47,26 +50,22 @@ _NECK = [(0, (0, 0, 0)), (1, (2, 3, 0)), (2, (-2, -3, 1)), (3, (3, 2, -1)), (4.2
 BEATS = 12.0
 
 
-def _ease(times: np.ndarray, knots: list[tuple[float, float]]) -> np.ndarray:
-    """Values at `times` (T,), smoothstep between knots, held outside them."""
-    at, values = (np.array(column, dtype=np.float64) for column in zip(*knots, strict=True))
-    segment = np.clip(np.searchsorted(at, times, side="right") - 1, 0, len(at) - 2)
-    part = np.clip((times - at[segment]) / (at[segment + 1] - at[segment]), 0, 1)
-    part = part * part * (3 - 2 * part)
-    return values[segment] + (values[segment + 1] - values[segment]) * part
-
-
 def showcase_performance(model: HeadModel, *, fps: float = 24.0, seconds: float = 6.0) -> Performance:
-    """Speech-like jaw and lips, blinks, brows, a smile, gaze and a head turn, starting and ending at rest."""
+    """Speech-like jaw and lips, blinks, brows, a smile, gaze and a head turn, starting and ending at rest.
+
+    A head that has none of ARKit's expressions, as FLAME, does what comes nearest on its own (see `perform_on`).
+    """
+    if not set(ARKIT_NAMES) & set(model.expression_names):
+        return perform_on(showcase_performance(load_head_model(), fps=fps, seconds=seconds), model)
     frames = max(2, round(fps * seconds))
     times = np.arange(frames) / (frames - 1) * BEATS
     expression = np.zeros((frames, len(model.expression_names)), np.float32)
     for name, knots in _TRACKS.items():
         if name in model.expression_names:
-            expression[:, model.expression_names.index(name)] = _ease(times, knots)
+            expression[:, model.expression_names.index(name)] = ease(times, knots)
     rotations = np.zeros((frames, len(model.joint_names), 3), np.float32)
     for joints, knots in ((("left_eye", "right_eye"), _EYES), (("neck",), _NECK)):
-        degrees = np.stack([_ease(times, [(t, v[axis]) for t, v in knots]) for axis in range(3)], axis=-1)
+        degrees = np.stack([ease(times, [(t, v[axis]) for t, v in knots]) for axis in range(3)], axis=-1)
         for joint in joints:
             if joint in model.joint_names:
                 rotations[:, model.joint_names.index(joint)] = np.deg2rad(degrees)

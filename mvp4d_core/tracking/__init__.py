@@ -11,8 +11,9 @@ from .reference import Reference, load_reference, save_reference
 if TYPE_CHECKING:
     from .overlay import draw_overlay
     from .track import track_portrait
+    from .video import track_video
 
-__all__ = ["Reference", "draw_overlay", "load_reference", "save_reference", "track_portrait"]
+__all__ = ["Reference", "draw_overlay", "load_reference", "save_reference", "track_portrait", "track_video"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from .track import track_portrait
 
         return track_portrait
+    if name == "track_video":
+        from .video import track_video
+
+        return track_video
     if name == "draw_overlay":
         from .overlay import draw_overlay
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .crops import crop_square
+from .face_models import FaceModels
 from .landmark_sets import FACE_OVAL, LEFT_IRIS, RIGHT_IRIS
-from .mediapipe_backend import FaceModels
 
 _CROP_SIDE = 512
 _CROP_SCALES = (1.5, 1.75, 2.0)  # the points are averaged over crops of these sizes, in units of the face

@@ -23,7 +23,7 @@ _FRAME_DIAGONAL = 43.267  # mm
 _FOCAL_SIGMA = 0.35  # of the logarithm
 _FOCAL_BOUNDS = (20.0, 300.0)  # mm on the same frame
 _NOISE = 0.025  # of the distance between the eyes: what a landmark may be off by without the shape bending to it
-_OUTLIER = 0.10  # of the same: beyond it a landmark loses its say
+OUTLIER = 0.10  # of the same: beyond it a landmark loses its say
 _EXPRESSION_SIGMA = 0.45
 _GAZE_SIGMA = np.radians(12)
 _GAZE_BOUND = np.radians(40)
@@ -136,7 +136,7 @@ def fit_head(model: HeadModel, landmarks: np.ndarray, width: int, height: int) -
         points, _ = _points(rig, state)
         pixels = _project(state, points, centre)
         distance = np.linalg.norm(pixels - landmarks[:, :2], axis=1) / scale
-        belief = (1 + (distance / _OUTLIER) ** 2) ** -2 * _facing(model, rig, state)
+        belief = (1 + (distance / OUTLIER) ** 2) ** -2 * _facing(model, rig, state)
         if round_index == 0:
             belief = np.maximum(belief, 0.3)  # a first fit is too rough to condemn anything
     return _result(model, state, joints, landmarks, pixels, belief, width, height)
@@ -150,8 +150,7 @@ def _landmark_rig(model: HeadModel) -> tuple[_LandmarkRig, list[tuple]]:
     gather = sparse.csr_matrix(
         (model.landmark_barycentrics.ravel().astype(np.float64), (rows, inverse.ravel())), shape=(len(corners), len(ids))
     )
-    wanted = _EYES if "jawOpen" in model.expression_names else (*_EYES, _JAW)
-    joints = [joint for joint in wanted if joint[0] in model.joint_names]
+    joints = turning_joints(model)
     turning = tuple(model.joint_names.index(joint[0]) for joint in joints)
     basis = np.concatenate([model.shapedirs, model.exprdirs], axis=2).astype(np.float64)
     regressor = model.J_regressor[list(turning)].astype(np.float64)
@@ -167,6 +166,12 @@ def _landmark_rig(model: HeadModel) -> tuple[_LandmarkRig, list[tuple]]:
         turning=turning,
     )
     return rig, joints
+
+
+def turning_joints(model: HeadModel) -> list[tuple]:
+    """The joints that may turn, each a name and bounds of its pitch and yaw: the eyes, and the jaw where no expression opens it."""
+    wanted = _EYES if "jawOpen" in model.expression_names else (*_EYES, _JAW)
+    return [joint for joint in wanted if joint[0] in model.joint_names]
 
 
 def _limits(model: HeadModel, rig: _LandmarkRig, joints: list[tuple], unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -205,7 +210,7 @@ def _start(rig: _LandmarkRig, landmarks: np.ndarray, centre: np.ndarray, focal: 
     )
 
 
-def _turns(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def turns(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """R = R_y(yaw) R_x(pitch) of angles (M, 2) and its derivatives: (M, 3, 3) and (M, 2, 3, 3)."""
     zero = np.zeros(len(angles))
     pitch = axis_angle_to_matrix(np.stack([angles[:, 0], zero, zero], axis=1))
@@ -218,7 +223,7 @@ def _turns(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _points(rig: _LandmarkRig, state: _State) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks in head space (478, 3) and their derivatives by blend weights and angles (478, 3, K + 2 M)."""
     vertices = rig.base + rig.basis @ state.blend
-    matrices, turned = _turns(state.angles)
+    matrices, turned = turns(state.angles)
     joints = rig.joint_base + rig.joint_basis @ state.blend
     moved = vertices.copy()
     by_blend = rig.basis.copy()
@@ -363,7 +368,7 @@ def _result(
 ) -> Fit:
     shapes = len(model.shape_names)
     rotations = np.zeros((len(model.joint_names), 3))
-    matrices, _ = _turns(state.angles)
+    matrices, _ = turns(state.angles)
     for (name, *_), matrix in zip(joints, matrices, strict=True):
         rotations[model.joint_names.index(name)] = quaternion_to_axis_angle(matrix_to_quaternion(matrix))
     pose = np.eye(4)

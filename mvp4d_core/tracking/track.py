@@ -13,11 +13,11 @@ from ..render.mesh import rasterize_mesh
 from ..rig import HeadModel, Parameters, head_model_digest, skin
 from . import judge
 from .crops import crop_square, spread_square
-from .detect import Face, find_faces
+from .detect import Face, find_faces, oval_box
+from .face_models import FaceModels
 from .fit import Fit, fit_head, landmark_error_percent
 from .landmark_sets import LANDMARKS
 from .matte import head_matte, joined, looks_like_hair, refine_matte
-from .mediapipe_backend import FaceModels
 from .offsets import landmark_offsets, to_rest_pose
 from .reference import Reference, quantised
 from .regions import mask_of, sides_of
@@ -80,6 +80,7 @@ def track_portrait(
     *,
     head_model: HeadModel,
     face: int | None = None,
+    points: np.ndarray | None = None,
     source_sha256: str = "",
     progress: Progress = silent,
 ) -> Reference:
@@ -89,11 +90,12 @@ def track_portrait(
         rgb: (H, W, 3) float in 0..1, sRGB, upright as far as the file tells.
         alpha: (H, W) float in 0..1 or None; where it is not opaque throughout it is taken for the matte.
         face: which face, 1 the largest; the largest with a notice where there are several and this is None.
+        points: (n, 478, 3) of the faces where they are known, as `FaceModels.landmarks` gives them; the photo is then taken to be upright.
 
     Raises:
-        InputError: pictures of the wrong shape or range.
+        InputError: pictures or points of the wrong shape or range.
         TrackingError: no face, a face too small, or a number that no face has.
-        MissingAssetError: mediapipe is not installed.
+        MissingAssetError: torch is not installed.
     """
     rgb, alpha = _checked(rgb, alpha)
     if len(head_model.landmark_faces) != LANDMARKS:
@@ -101,7 +103,7 @@ def track_portrait(
     notices: list[str] = []
     with FaceModels() as models:
         progress(_STAGE, 0, _STEPS)
-        rgb, alpha, faces = _find(models, rgb, alpha, notices)
+        rgb, alpha, faces = _find(models, rgb, alpha, notices) if points is None else (rgb, alpha, _known(points))
         chosen = _choose(faces, face, notices)
         picture = _bytes(rgb)
         height, width = rgb.shape[:2]
@@ -179,6 +181,16 @@ def _find(
         rgb = np.ascontiguousarray(np.rot90(rgb, turns))
         alpha = None if alpha is None else np.ascontiguousarray(np.rot90(alpha, turns))
     return rgb, alpha, faces
+
+
+def _known(points: np.ndarray) -> list[Face]:
+    """Faces, the largest first, from their points (n, 478, 3)."""
+    points = np.asarray(points)
+    if points.ndim != 3 or points.shape[1:] != (LANDMARKS, 3) or points.dtype.kind != "f" or not np.isfinite(points).all():
+        raise InputError(f"`points` must be finite floating point of shape (n, {LANDMARKS}, 3), got {points.dtype} {points.shape}.")
+    if not len(points):
+        raise TrackingError("The points given are those of no face.\nGive a photo in which a face is seen from the front, unhidden.")
+    return sorted((Face(face.astype(np.float64), oval_box(face), 0.0) for face in points), key=lambda face: -face.size)
 
 
 def _choose(faces: list[Face], number: int | None, notices: list[str]) -> Face:

@@ -65,7 +65,7 @@ def test_defaults_are_allowed(nodes: dict[str, type[ComfyNode]]) -> None:
 
 
 def test_types_of_our_own_are_prefixed(nodes: dict[str, type[ComfyNode]]) -> None:
-    native = {"IMAGE", "MASK", "SPLAT", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
+    native = {"IMAGE", "MASK", "SPLAT", "FACE_LANDMARKS", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
     made = {o.io_type for node in nodes.values() for o in node.GET_SCHEMA().outputs}
     wanted = {i.io_type for node in nodes.values() for i in node.GET_SCHEMA().inputs}
     assert all(name in native or name.startswith("MVP4D_") for name in made | wanted)

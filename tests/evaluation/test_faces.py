@@ -12,8 +12,8 @@ from mvp4d_core.errors import MissingAssetError
 from mvp4d_core.evaluation.faces import FaceTracker, SeenFace, compare_faces, known_landmarks, shown_faces, tracker_error
 from mvp4d_core.rig import HeadModel, load_head_model, personalize, rest_parameters, single_frame, skin
 from mvp4d_core.tracking.detect import find_faces
+from mvp4d_core.tracking.face_models import FaceModels
 from mvp4d_core.tracking.fit import face_scale, fit_head
-from mvp4d_core.tracking.mediapipe_backend import FaceModels
 from tests.support.toy_head import toy_head_model
 
 SIZE = 200

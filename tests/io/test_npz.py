@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from mvp4d_core.errors import FormatError, InputError, StorageError
 from mvp4d_core.io.limits import Limits
-from mvp4d_core.io.npz import read_npz, write_npz
+from mvp4d_core.io.npz import read_npy, read_npz, write_npz
 from tests.support.mutation import assert_refuses_cleanly, peak_memory
 
 moderate = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -93,3 +93,29 @@ def test_bombs_limits_and_damage(tmp_path):
     assert assert_refuses_cleanly(lambda path: read_npz(path, ("a", "b")), (tmp_path / "b.npz").read_bytes(), tmp_path / "b.npz", 400) > 150
     with pytest.raises(StorageError, match="no such file"):
         read_npz(tmp_path / "c.npz", ("a",))
+
+
+def test_texts_are_read_where_they_are_asked_for(tmp_path):
+    np.savez(tmp_path / "a.npz", names=np.array(["cam0", "Käm\U0001f600"]), a=np.arange(2))
+    read = read_npz(tmp_path / "a.npz", ("a",), texts=("names",))
+    assert read["names"].tolist() == ["cam0", "Käm\U0001f600"]
+    for descr, data, says in (
+        ("<U2", b"\xff" * 8, "no characters"),
+        (">U2", b"\x01\0\0\0" * 2, "no characters"),
+        ("|O", bytes(8), "not numbers"),
+    ):
+        (tmp_path / "b.npz").write_bytes(archive(names=npy("(1,)", descr, data)))
+        with pytest.raises(FormatError, match=says):
+            read_npz(tmp_path / "b.npz", (), texts=("names",))
+
+
+def test_single_arrays(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(read_npy(path), np.arange(6.0).reshape(2, 3))
+    assert assert_refuses_cleanly(read_npy, path.read_bytes(), path, 300) > 100
+    with pytest.raises(InputError):
+        read_npy(path, Limits(array_bytes=10))
+    np.save(path, np.array([{}], object), allow_pickle=True)
+    with pytest.raises(FormatError, match="not numbers"):
+        read_npy(path)

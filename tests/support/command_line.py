@@ -20,7 +20,7 @@ from mvp4d_core.cli.main import main
 
 NOBODY = 65534
 _PROGRESS = re.compile(r"^[\w ]+: \d+/\d+ in [\d.]+ s$")
-_PRELOADED = ["mvp4d_core.create", "mediapipe.python.solutions.face_mesh", "tqdm", "av", __name__]
+_PRELOADED = ["mvp4d_core.create", "mvp4d_core.tracking.face_networks", "tqdm", "av", __name__]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Photos that cannot be tracked, and photos whose track is doubtful."""
 
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,6 @@ from mvp4d_core.rig import HeadModel, load_head_model
 from mvp4d_core.tracking import track_portrait
 
 skimage_data = pytest.importorskip("skimage.data")
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("mediapipe") is None, reason="needs mediapipe")
 
 
 @pytest.fixture(scope="module")

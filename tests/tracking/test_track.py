@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole walk on real photographs, with MediaPipe."""
+"""The whole walk on real photographs."""
 
 import importlib.util
 from dataclasses import replace
@@ -19,7 +19,6 @@ from mvp4d_core.tracking.zones import find_zones
 from tests.support.toy_head import toy_head_model
 
 skimage_data = pytest.importorskip("skimage.data")
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("mediapipe") is None, reason="needs mediapipe")
 
 
 @pytest.fixture(scope="module")
@@ -164,14 +163,14 @@ def test_it_can_be_cancelled_at_every_step(model, astronaut):
     assert told == [("track", 0, 6), ("track", 1, 6), ("track", 2, 6)]
 
 
-def test_without_mediapipe_the_cure_is_named(model, astronaut, monkeypatch):
+def test_without_torch_the_cure_is_named(model, astronaut, monkeypatch):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "mediapipe" else found(name, *rest))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else found(name, *rest))
     with pytest.raises(MissingAssetError, match=r"pip install 'mvp4d\[track\]'"):
         track_portrait(astronaut, None, head_model=model)
 
 
-def test_mediapipe_keeps_quiet(model, astronaut, capfd):
+def test_tracking_keeps_quiet(model, astronaut, capfd):
     track_portrait(astronaut, None, head_model=model)
     written = capfd.readouterr()
     assert written.out == "" and written.err == ""

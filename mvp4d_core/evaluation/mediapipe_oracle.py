@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MediaPipe's bundled face and matte models; the only file that imports mediapipe.
+"""MediaPipe itself, to judge `tracking.face_models` by; the only file that imports mediapipe, which tracking does without.
 
 Pictures go in as (H, W, 3) uint8 RGB, points come back in pixels of that picture (pixel centres at +0.5).
 """
@@ -14,14 +14,14 @@ from types import TracebackType
 import numpy as np
 
 from ..errors import MissingAssetError
-from .landmark_sets import LANDMARKS
+from ..tracking.landmark_sets import LANDMARKS
 
 _MATTE_SIDE = 256  # what the matte model works at; larger pictures only cost time
 _MAX_FACES = 16
 
 
-class FaceModels:
-    """The models, open for as long as the `with` block lasts.
+class MediaPipe:
+    """Its models with the methods of `FaceModels`, open for as long as the `with` block lasts.
 
     Raises:
         MissingAssetError: mediapipe is not installed.
@@ -29,10 +29,10 @@ class FaceModels:
 
     def __init__(self) -> None:
         if importlib.util.find_spec("mediapipe") is None:
-            raise MissingAssetError("Tracking a portrait needs mediapipe, which is not installed: run `pip install 'mvp4d[track]'`.")
+            raise MissingAssetError("Judging the face networks needs mediapipe, which is not installed: run `pip install 'mvp4d[dev]'`.")
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> "FaceModels":
+    def __enter__(self) -> "MediaPipe":
         with _quiet():
             from mediapipe.python.solutions import face_detection, face_mesh, selfie_segmentation
 
