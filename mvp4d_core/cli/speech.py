@@ -21,9 +21,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--fps", type=float, default=25.0, help="frames a second (25)")
     command.add_argument("--seed", type=int, default=0, help="of blinks, gaze and idle motion")
     command.add_argument("--strength", type=float, default=1.0, help="of jaw and lips (1)")
-    command.add_argument(
-        "--idle", type=float, default=1.0, help="of gaze, brows and head; 0 leaves them and the lids still (1)"
-    )
+    command.add_argument("--idle", type=float, default=1.0, help="of gaze, brows and head; 0 leaves them and the lids still (1)")
     command.add_argument("--rig", default="open-head", metavar="HEAD", help="open-head, or a head's .safetensors")
 
 
