@@ -26,7 +26,7 @@ bench: $(READY)
 
 test-ground:
 	test -x $(GROUND)/bin/python || $(GROUND_PYTHON) -m venv $(GROUND)
-	$(GROUND)/bin/pip install -q "numpy>=2" pytest hypothesis safetensors plyfile Pillow av
+	$(GROUND)/bin/pip install -q "numpy>=2" scipy pytest hypothesis safetensors plyfile Pillow av
 	$(GROUND)/bin/python -m pytest tests/rig tests/avatar tests/io tests/test_*.py
 
 # the add-on in Blender 5.2, whose module wants Python 3.13

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fit: triangle-space Gaussians optimised until their renderings are the video's pictures."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -167,11 +168,26 @@ def _step(state: FitState, config: DistillConfig, frame: int, target: Pictures, 
         terms["lpips"] = weight * lpips(images, target.images).mean()
     terms |= regularisers(means, scales.exp(), opacities.sigmoid(), config)
     _check_finite(state.step, "term", terms)
-    torch.stack(list(terms.values())).sum().backward()
+    with _repeatable(state.binding.device):
+        torch.stack(list(terms.values())).sum().backward()
     state.optimiser.step()
     _check_finite(state.step, "parameter", state.trained)
     if config.densify_every:
         state.record.add(info["means2d"].absgrad, info["radii"], info["width"], info["height"])
+
+
+@contextlib.contextmanager
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """On the CPU gradients of gathered rows are summed in one order; threads add them in any, and a resumed fit would end otherwise."""
+    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if device.type != "cpu" or before:
+        yield
+        return
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
 def _densify(state: FitState, config: DistillConfig) -> None:

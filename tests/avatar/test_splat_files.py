@@ -93,8 +93,10 @@ def test_splat_round_trip(tmp_path, splats):
     if len(np.unique(splats.means, axis=0)) == len(splats.means):
         sorted_by_place = [StoredSplats(*(column[index] for column in what)) for what, index in ((read, again), (flat, order))]
         assert_like(*sorted_by_place, means=0, log_scales=1e-5, sh0=0.51 / 255 / C0, shN=0, degrees=1.2)
-    importance = opacity(read.opacity_logits) * np.exp(read.log_scales.astype(np.float64)).prod(axis=1)
-    assert (np.diff(importance) <= 0.01 * importance.max(initial=0)).all()
+    volume = np.exp(read.log_scales.astype(np.float64)).prod(axis=1)
+    importance = opacity(read.opacity_logits) * volume
+    rounded = 0.51 / 255 * (volume[1:] + volume[:-1])  # of opacities, which are bytes in the file
+    assert (np.diff(importance) <= rounded + 1e-4 * importance.max(initial=0)).all()
 
 
 @pytest.mark.parametrize(("version", "degrees"), [(3, 0.3), (2, 12.0)])

@@ -78,10 +78,11 @@ def test_one_command_leaves_an_avatar_and_what_to_judge_it_by(whole):
     assert report == json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report.keys() >= FIGURES
     assert [*report["seconds"]] == [*STAGES, "total"] and all(seconds > 0 for seconds in report["seconds"].values())
-    assert report["landmark_error_percent"] < 3 and report["splats"] == 13000
+    assert report["landmark_error_percent"] < 3
+    assert 12_000 < report["splats"] <= 13_000  # so short a fit ends before it densifies
 
     avatar = load_avatar(folder / "avatar.mvp4d")
-    assert len(avatar) == 13000 == len(read_ply(folder / "avatar.ply").means)
+    assert len(avatar) == report["splats"] == len(read_ply(folder / "avatar.ply").means)
     assert load_reference(folder / "reference.safetensors").faces_found == 1
     assert load_multiview(folder / "multiview").frames.shape == (2, 3, 64, 64, 3)
     performance = load_performance(folder / "performance.safetensors")

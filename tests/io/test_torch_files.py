@@ -7,12 +7,13 @@ import zipfile
 
 import numpy as np
 import pytest
-import torch
 
 from mvp4d_core.errors import FormatError, InputError
 from mvp4d_core.io.limits import Limits
 from mvp4d_core.io.torch_files import torch_arrays
 from tests.support.mutation import assert_refuses_cleanly, peak_memory
+
+torch = pytest.importorskip("torch")
 
 
 class Payload:

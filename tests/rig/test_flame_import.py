@@ -102,7 +102,8 @@ def test_an_atlas_of_our_own_has_no_overlaps():
         x0, y0 = np.ceil(triangle.min(axis=0) * 63).astype(int)
         x1, y1 = np.floor(triangle.max(axis=0) * 63).astype(int) + 1
         p = points[y0:y1, x0:x1]
-        sides = [np.cross(triangle[(k + 1) % 3] - triangle[k], p - triangle[k]) for k in range(3)]
+        edges = [(triangle[(k + 1) % 3] - triangle[k], p - triangle[k]) for k in range(3)]
+        sides = [a[0] * b[..., 1] - a[1] * b[..., 0] for a, b in edges]
         picture[y0:y1, x0:x1] += np.all(np.array(sides) > 1e-12, axis=0) if p.size else 0
     assert picture.max() == 1
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -60,8 +61,8 @@ def assert_tables(found, wanted=TABLES):
 def test_old_files_are_read_as_python_reads_them(data):
     found = tables_of(data, TABLES, "file")
     assert_tables(found)
-    with np.testing.suppress_warnings() as ours:
-        ours.filter(DeprecationWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
         theirs = OldPickles(io.BytesIO(data), encoding="latin1").load()
     assert theirs["bs_type"] == "lrotmin"
     for name, array in found.items():
@@ -206,7 +207,8 @@ def assert_mutants_are_refused(cases: int, seed: int) -> int:
 
     def hook(event, arguments):
         if watching and (event in ("exec", "os.system", "subprocess.Popen", "open", "import", "pickle.find_class", "socket.connect")):
-            ran.append((event, arguments))
+            if arguments[:1] != ("<string>",):  # from Python 3.13 on it looks so for the source of code that has none
+                ran.append((event, arguments))
 
     b"a".decode("raw-unicode-escape")  # Python imports a codec at its first use
     sys.addaudithook(hook)  # cannot be taken off again, only told to look away

@@ -8,7 +8,6 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mvp4d_core.cameras import orbit_camera
-from mvp4d_core.render.mesh import rasterize_mesh
 from mvp4d_core.rig import HeadModel, load_head_model, skin
 from mvp4d_core.rig.mouth import ROWS, STRIP, with_mouth
 from mvp4d_core.rig.surface import face_normals
@@ -32,6 +31,9 @@ def posed(model: HeadModel, weights: dict[str, float], jaw: float = 0.0) -> np.n
 
 def hollow_pixels(model: HeadModel, vertices: np.ndarray, azimuth: float, elevation: float) -> tuple[int, int]:
     """How many pixels of the mouth's picture show the inside of the skin or nothing behind it, and how many the mouth."""
+    pytest.importorskip("numba")
+    from mvp4d_core.render.mesh import rasterize_mesh
+
     camera = orbit_camera(
         np.deg2rad(azimuth), np.deg2rad(elevation), target=np.array([0, -0.05, 0.09]), distance=0.8, fov_y=0.12, width=160, height=160
     )
@@ -107,6 +109,9 @@ def test_a_smile_leaves_the_floor_where_it_is():
 
 
 def test_teeth_show_in_an_open_mouth_and_bite_in_a_shut_one():
+    pytest.importorskip("numba")
+    from mvp4d_core.render.mesh import rasterize_mesh
+
     vertices = posed(HEAD, {"jawOpen": 1.0})
     camera = orbit_camera(0.0, 0.0, target=np.array([0, -0.05, 0.09]), distance=0.8, fov_y=0.12, width=160, height=160)
     seen = HEAD.faces[np.unique(rasterize_mesh(vertices, HEAD.faces, camera).face_ids)[1:]]
