@@ -5,16 +5,21 @@ World space is head space: metres, x to the subject's left, y up, z out of the f
 pixel centres at +0.5. A matrix `a_from_b` maps column vectors of b to a.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from .errors import InputError
+from .rotations import matrix_to_quaternion, quaternion_to_matrix
 
 # Axis changes, each its own 3x3 rotation. They act on points and directions alike.
 BLENDER_FROM_HEAD = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float64)
 FILE_FROM_HEAD = np.diag([1.0, -1.0, -1.0])  # ComfyUI's SPLAT sockets and splat files: y down, z forward
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])  # camera axes: y up, looking down -z
+VIEWER_FOV = 35.0  # degrees, of a viewer's camera that does not say
+_FARTHEST = 1e4  # metres
 
 
 @dataclass(frozen=True)
@@ -96,3 +101,74 @@ def crop_camera(camera: Camera, box: np.ndarray, width: int, height: int) -> Cam
     scale = np.diag([width / (x1 - x0), height / (y1 - y0), 1.0])
     shift = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1]])
     return replace(camera, K=scale @ shift @ camera.K, width=width, height=height)
+
+
+def orbited(camera: Camera, angle: float, target: np.ndarray) -> Camera:
+    """The camera carried `angle` radians around the upright line through `target` (3,), towards +x when it stands in front."""
+    sine, cosine = np.sin(angle), np.cos(angle)
+    turn = np.eye(4)
+    turn[:3, :3] = [[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]]
+    turn[:3, 3] = np.asarray(target) - turn[:3, :3] @ np.asarray(target)
+    return replace(camera, camera_from_world=camera.camera_from_world @ np.linalg.inv(turn))
+
+
+def camera_of_viewer(info: Mapping[str, Any], width: int, height: int) -> tuple[Camera, np.ndarray]:
+    """The camera of a three.js viewer, as ComfyUI's LOAD3D_CAMERA tells it, and what it orbits.
+
+    A viewer's world is head space, and its cameras are OpenGL's: y up, looking down -z.
+
+    Args:
+        info: `position` and `target`, each `{x, y, z}` in metres; `fov` in degrees across the picture's smaller side, `VIEWER_FOV` without;
+            `zoom`, which multiplies the focal length; `quaternion` `{x, y, z, w}`, how the camera is turned in the world. Without that one
+            it looks at the target.
+
+    Returns:
+        The camera for a picture of this size, and the target (3,).
+
+    Raises:
+        InputError: something is missing or no number, the projection is no perspective, or position and target coincide.
+    """
+    if not isinstance(info, Mapping) or not str(info.get("cameraType", "perspective")).lower().startswith("persp"):
+        raise InputError("`camera_info` must be a perspective camera of a 3D viewer or of Create Camera Info. Set its type to perspective.")
+    position, target = (_coordinates(info, name, "xyz") for name in ("position", "target"))
+    fov, zoom = (_finite(info.get(name) or usual, f"`{name}`") for name, usual in (("fov", VIEWER_FOV), ("zoom", 1.0)))
+    if not (0.1 <= fov <= 170 and 1e-3 <= zoom <= 1e3):
+        raise InputError(f"`camera_info` must have a `fov` of 0.1 to 170 degrees and a `zoom` of 0.001 to 1000, got {fov:g} and {zoom:g}.")
+    if info.get("quaternion"):
+        turn = _coordinates(info, "quaternion", "wxyz")
+        if np.linalg.norm(turn) < 1e-6:
+            raise InputError("`quaternion` of the camera must be a rotation, got zeros. Leave it out to look at the target.")
+        camera_from_world = np.eye(4)
+        camera_from_world[:3, :3] = OPENGL_FROM_OPENCV @ quaternion_to_matrix(turn).T
+        camera_from_world[:3, 3] = -camera_from_world[:3, :3] @ position
+    else:
+        camera_from_world = look_at(position, target)
+    focal = zoom * min(width, height) / (2 * np.tan(np.deg2rad(fov) / 2))
+    return Camera(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]), camera_from_world, width, height), target
+
+
+def viewer_info(camera: Camera, target: np.ndarray) -> dict[str, Any]:
+    """The inverse of `camera_of_viewer`, for a camera with square pixels and the principal point at the centre."""
+    w, x, y, z = matrix_to_quaternion((OPENGL_FROM_OPENCV @ camera.camera_from_world[:3, :3]).T).tolist()
+    fov = 2 * np.arctan(min(camera.width, camera.height) / (2 * camera.K[1, 1]))
+    return {
+        "position": dict(zip("xyz", camera.position.tolist(), strict=True)),
+        "target": dict(zip("xyz", np.asarray(target, np.float64).tolist(), strict=True)),
+        "quaternion": {"x": x, "y": y, "z": z, "w": w},
+        "fov": float(np.rad2deg(fov)),
+        "zoom": 1.0,
+        "cameraType": "perspective",
+    }
+
+
+def _coordinates(info: Mapping[str, Any], name: str, axes: str) -> np.ndarray:
+    table = info.get(name)
+    if not isinstance(table, Mapping):
+        raise InputError(f"`camera_info` must have a `{name}` of {', '.join(axes)}, got {str(table)[:40]}.")
+    return np.array([_finite(table.get(axis), f"`{name}.{axis}`") for axis in axes])
+
+
+def _finite(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _FARTHEST:
+        raise InputError(f"{name} of a viewer's camera must be a number up to {_FARTHEST:g}, got {str(value)[:40]}.")
+    return float(value)

@@ -12,6 +12,7 @@ __all__ = [
     "axis_angle_to_quaternion",
     "matrix_to_quaternion",
     "multiply_quaternions",
+    "nearest_rotation",
     "normalize_quaternions",
     "quaternion_to_axis_angle",
     "quaternion_to_matrix",
@@ -81,6 +82,16 @@ def matrix_to_quaternion(matrices: np.ndarray) -> np.ndarray:
     best = np.argmax(squares, axis=-1)[..., None, None]
     quats = np.take_along_axis(candidates, best, axis=-2)[..., 0, :]
     return normalize_quaternions(np.where(quats[..., :1] < 0, -quats, quats))
+
+
+def nearest_rotation(matrices: np.ndarray) -> np.ndarray:
+    """Of all rotations those nearest to any matrices (..., 3, 3), by the sum of squared differences; never a reflection.
+
+    Of the sum of `outer(target, source)` over points about their middles it is what lays the source on the target best (Kabsch 1976).
+    """
+    left, _, right = np.linalg.svd(matrices)
+    left[..., 2] *= np.sign(np.linalg.det(left @ right))[..., None]
+    return left @ right
 
 
 def multiply_quaternions(left: np.ndarray, right: np.ndarray) -> np.ndarray:

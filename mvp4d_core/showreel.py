@@ -13,7 +13,7 @@ from .io.images import straight_alpha, write_image
 from .io.video import PLAYABLE, WITH_ALPHA, write_video
 from .progress import Progress, silent
 from .render.avatar import WHITE, render_avatar, render_performance
-from .rig import ARKIT_NAMES, Parameters, Performance, load_head_model, perform_on, rest_parameters, single_frame, skin
+from .rig import Parameters, Performance, arkit_faces, perform_on, rest_parameters, single_frame, skin
 from .tracking.reference import Reference
 
 BLACK = (0.0, 0.0, 0.0)
@@ -45,13 +45,8 @@ def show_camera(
 
 
 def named_parameters(avatar: GaussianAvatar, weights: dict[str, float]) -> Parameters:
-    """The rest pose with the named expressions, names the rig lacks left out; on a rig without ARKit's names what comes nearest."""
-    named = avatar.rig if set(ARKIT_NAMES) & set(avatar.rig.expression_names) else load_head_model()
-    parameters = rest_parameters(named)
-    for name, weight in weights.items():
-        if name in named.expression_names:
-            parameters.expression[named.expression_names.index(name)] = weight
-    return parameters if named is avatar.rig else perform_on(single_frame(parameters, named), avatar.rig)[0]
+    """The rest pose with some of ARKit's expressions, or what comes nearest on a rig without them."""
+    return perform_on(arkit_faces([weights]), avatar.rig)[0]
 
 
 def write_showcase(

@@ -12,14 +12,15 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "mvp4d_core"
 # rooms from the ground up; each may import itself and what is listed before it
 FLOORS = (
-    "errors", "progress", "rotations", "cameras", "io", "rig", "avatar", "player",
+    "errors", "progress", "rotations", "cameras", "io", "rig", "avatar", "tracks", "player",
     "differentiable", "render", "tracking", "conditioning", "generate", "evaluation.metrics", "evaluation.weights", "evaluation.lpips",
     "diffusion", "distill", "player.bench",
     "training", "evaluation", "journal", "memory", "showreel", "create", "cli",
 )  # fmt: skip
 GROUND = ("mvp4d_core.errors", "mvp4d_core.progress", "mvp4d_core.rotations", "mvp4d_core.cameras", "mvp4d_core.rig",
           "mvp4d_core.avatar", "mvp4d_core.avatar.ply", "mvp4d_core.avatar.file_space", "mvp4d_core.avatar.import_avatar",
-          "mvp4d_core.avatar.glb", "mvp4d_core.io.safetensors_numpy", "mvp4d_core.io.atomic", "mvp4d_core.player",
+          "mvp4d_core.avatar.glb", "mvp4d_core.tracks.known", "mvp4d_core.rig.speech",
+          "mvp4d_core.io.safetensors_numpy", "mvp4d_core.io.atomic", "mvp4d_core.player",
           "mvp4d_core.player.browser", "mvp4d_core.tracking", "mvp4d_core.cli.main")  # fmt: skip
 HEAVY = ("torch", "numba", "scipy", "PIL", "av", "mediapipe", "bpy", "diffusers", "trimesh", "tqdm", "comfy")
 
@@ -80,7 +81,7 @@ def test_only_host_touches_comfy():
 
 
 def test_the_add_on_stands_on_the_ground_floor_alone():
-    allowed = {"errors", "progress", "rotations", "cameras", "io", "rig", "avatar"}
+    allowed = {"errors", "progress", "rotations", "cameras", "io", "rig", "avatar", "tracks"}
     for path in (ROOT / "blender_addon").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

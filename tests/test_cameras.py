@@ -71,3 +71,75 @@ def test_bad_cameras_are_refused():
         cameras.Camera(np.eye(4), np.eye(4), 5, 5)
     with pytest.raises(InputError, match="look_at"):
         cameras.look_at(np.zeros(3), np.array([0, 1, 0]))
+
+
+def viewer_rows(info: dict, point: np.ndarray) -> np.ndarray:
+    """What three.js shows of a point: right and up of the picture's middle, in units of half its smaller side; written from its manual."""
+    x, y, z, w = (info["quaternion"][axis] for axis in "xyzw")
+    axes = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    right, up, back = axes.T @ (point - np.array([info["position"][axis] for axis in "xyz"]))
+    return np.array([right, up]) / -back / np.tan(np.deg2rad(info["fov"]) / 2) * info["zoom"]
+
+
+@given(st.floats(-3.1, 3.1), angles, st.sampled_from([(200, 100), (100, 200), (64, 64)]))
+def test_convention_viewers_cameras_look_down_minus_z_with_y_up(azimuth, elevation, size):
+    width, height = size
+    target, point = np.array([0, 0.1, 0.02]), np.array([0.03, 0.14, 0.05])
+    given_camera = cameras.orbit_camera(azimuth, elevation, target=target, distance=1.2, fov_y=0.3, width=width, height=height)
+    info = cameras.viewer_info(given_camera, target)
+    camera, seen = cameras.camera_of_viewer(info, width, height)
+    assert_arrays_close(camera.camera_from_world, given_camera.camera_from_world, atol=1e-9)
+    assert_arrays_close(camera.K, given_camera.K, rtol=1e-9, atol=1e-9)
+    assert_arrays_close(seen, target, atol=1e-12)
+    pixel, _ = cameras.project(point, camera)
+    half = min(width, height) / 2
+    assert_arrays_close((pixel - [width / 2, height / 2]) / half * [1, -1], viewer_rows(info, point), atol=1e-9)
+
+
+def test_viewers_camera_without_a_rotation_looks_at_its_target():
+    info = {
+        "position": {"x": 0.3, "y": 0.2, "z": 1},
+        "target": {"x": 0, "y": 0.1, "z": 0},
+        "fov": 20,
+        "zoom": 2,
+        "cameraType": "perspective",
+    }
+    camera, target = cameras.camera_of_viewer(info, 80, 60)
+    assert_arrays_close(cameras.project(target, camera)[0], [40, 30], atol=1e-9)
+    assert camera.K[1, 1] == pytest.approx(2 * 30 / np.tan(np.deg2rad(10)))
+    unsaid = cameras.camera_of_viewer({**info, "fov": 0, "zoom": None}, 80, 60)[0]
+    assert unsaid.K[1, 1] == pytest.approx(30 / np.tan(np.deg2rad(cameras.VIEWER_FOV / 2)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cameraType": "orthographic"},
+        {"position": None},
+        {"position": {"x": 0, "y": float("nan"), "z": 1}},
+        {"target": {"x": 0, "y": 0.1}},
+        {"target": {"x": 0, "y": 0, "z": 1}},
+        {"fov": "wide"},
+        {"fov": 179},
+        {"zoom": -1},
+        {"quaternion": {"x": 0, "y": 0, "z": 0, "w": 0}},
+    ],
+)
+def test_viewers_cameras_that_cannot_be_are_refused(change):
+    info = {"position": {"x": 0, "y": 0, "z": 1}, "target": {"x": 0, "y": 0, "z": 0}, "fov": 20}
+    with pytest.raises(InputError):
+        cameras.camera_of_viewer(info | change, 64, 64)
+    with pytest.raises(InputError):
+        cameras.camera_of_viewer(None, 64, 64)
+
+
+@given(st.floats(-3, 3), angles, st.floats(-6, 6))
+def test_an_orbited_camera_is_the_one_at_the_other_azimuth(azimuth, elevation, angle):
+    turned = cameras.orbited(orbit(azimuth, elevation), angle, np.array([0, 0.1, 0.02]))
+    assert_arrays_close(turned.camera_from_world, orbit(azimuth + angle, elevation).camera_from_world, atol=1e-9)

@@ -81,3 +81,23 @@ def test_zero_quaternion_is_the_identity():
 def test_dtype_is_kept():
     for function, size in ((rotations.axis_angle_to_matrix, 3), (rotations.quaternion_to_matrix, 4)):
         assert function(np.ones((2, size), np.float32)).dtype == np.float32
+
+
+matrices = arrays(np.float64, (3, 3), elements=st.floats(-1, 1)).filter(lambda m: np.linalg.svd(m)[1][1] > 1e-2)
+
+
+@given(matrices, vectors)
+def test_no_rotation_is_nearer_than_the_nearest(matrix, axis_angle):
+    nearest = rotations.nearest_rotation(matrix)
+    assert_arrays_close(nearest @ nearest.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(nearest) > 0
+    for size in (1.0, 1e-2):
+        other = rotations.axis_angle_to_matrix(size * axis_angle) @ nearest
+        assert np.linalg.norm(matrix - nearest) <= np.linalg.norm(matrix - other) + 1e-12
+
+
+@given(vectors, arrays(np.float64, (5, 3), elements=st.floats(-1, 1)).filter(lambda p: np.linalg.svd(p)[1][1] > 1e-2))
+def test_points_turned_are_turned_back_by_the_nearest_rotation(axis_angle, points):
+    turn = rotations.axis_angle_to_matrix(axis_angle)
+    sums = (points @ turn.T).T @ points
+    assert_arrays_close(rotations.nearest_rotation(np.stack([sums, np.eye(3)])), np.stack([turn, np.eye(3)]), atol=1e-6)

@@ -4,7 +4,7 @@
 import numpy as np
 
 from ..rig import HeadModel, Performance
-from ..rotations import matrix_to_quaternion, quaternion_to_axis_angle
+from ..rotations import matrix_to_quaternion, nearest_rotation, quaternion_to_axis_angle
 
 IMPORTED_LICENCE = "LicenseRef-imported"
 _EXACT = 1e-4  # metres; how far a vertex may lie from where the file has it before one more movement is added
@@ -65,8 +65,7 @@ def _without_rigid_motion(vertices: np.ndarray, rest: np.ndarray) -> tuple[np.nd
     places = vertices.mean(axis=1, dtype=np.float64)
     turns, moved = np.zeros((len(vertices), 3, 3)), np.zeros(vertices.shape)
     for frame, here in enumerate(vertices.astype(np.float64)):
-        left, _, right = np.linalg.svd((rest - centre).T @ (here - places[frame]))
-        turns[frame] = right.T @ np.diag([1, 1, np.sign(np.linalg.det(left @ right)) or 1]) @ left.T
+        turns[frame] = nearest_rotation((here - places[frame]).T @ (rest - centre))
         moved[frame] = (here - places[frame]) @ turns[frame] + centre
     return turns, places, moved
 

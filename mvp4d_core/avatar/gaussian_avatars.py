@@ -104,7 +104,7 @@ def _require_flame(head_model: HeadModel) -> None:
     if len(head_model.v_template) != FLAME_VERTICES or head_model.parents.tolist() != [-1, 0, 1, 1, 1]:
         raise InputError(
             f"GaussianAvatars' files are of FLAME heads ({FLAME_VERTICES} vertices, 5 joints), `{head_model.name}` has "
-            f"{len(head_model.v_template)} and {len(head_model.parents)}.\nGive your converted FLAME head with --rig."
+            f"{len(head_model.v_template)} and {len(head_model.parents)}.\nName your converted FLAME head (--rig)."
         )
 
 

@@ -45,7 +45,7 @@ def import_avatar(
         return import_cap4d(path, upright=upright is not False, fps=fps)
     if BINDING in elements.get("vertex", ()):
         if head_model is None:
-            raise InputError(f"{path.name} rides on FLAME, which has a licence of its own. Give your converted FLAME head with --rig.")
+            raise InputError(f"{path.name} rides on FLAME, which has a licence of its own. Name your converted FLAME head (--rig).")
         return read_gaussian_avatars(path, head_model, fps=fps)
     return _bound(path, head_model, fit, upright is True)
 
@@ -55,7 +55,7 @@ def _bound(path: Path, head_model: HeadModel | None, fit: bool, upright: bool) -
     if head_model is None:
         raise InputError(
             f"{path.name} holds {len(splats.means):,} splats that stand still, and no head to move them.\n"
-            "Give --rig open-head to bind them to the built-in head, or --rig with a head of your own."
+            "Name a head: --rig open-head binds them to the built-in one."
         )
     avatar = bind_splats(splats, head_model, provenance(path, f"{path.suffix[1:].upper()} splats"), fit=fit, upright=upright)
     return ImportedAvatar(avatar, None, head_model)

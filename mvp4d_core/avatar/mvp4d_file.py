@@ -95,7 +95,7 @@ def _licensed_rig(name: str, tensors: dict[str, np.ndarray], metadata: dict[str,
     wanted = f"`{metadata.get('rig_name', '?')}` (digest {metadata['rig_digest'][:12]})"
     if head_model is None:
         raise MissingAssetError(
-            f"{name} rides on the licensed head {wanted}, which may not travel inside it.\nGive your copy of that head with --rig."
+            f"{name} rides on the licensed head {wanted}, which may not travel inside it.\nName your copy of that head (--rig)."
         )
     if head_model_digest(head_model) != metadata["rig_digest"]:
         raise InputError(f"{name} wants the head {wanted}, got `{head_model.name}` (digest {head_model_digest(head_model)[:12]}).")

@@ -30,10 +30,10 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from ..rig import load_head_model, load_performance
-    from ..tracking.adapters.flame_params import write_flame_param
-    from ..tracking.adapters.flowface import write_fit
     from ..tracking.adapters.import_track import import_track
     from ..tracking.transfer import transfer_performance
+    from ..tracks.flame_params import write_flame_param
+    from ..tracks.flowface import write_fit
 
     layout = arguments.layout or {"fit.npz": "fit", "flame_param.npz": "flame-param"}.get(arguments.output.name)
     if arguments.output.suffix.lower() != ".npz" or layout is None:

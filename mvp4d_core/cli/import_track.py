@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _lost(performance: "Performance", head: "HeadModel | None") -> list[str]:
     """Says which lids the head cannot close as the track does."""
-    from ..tracking.adapters.imported_track import BLINKS, named_weights
+    from ..tracks.imported_track import BLINKS, named_weights
 
     lost = [name for name in BLINKS if head is not None and name not in head.expression_names]
     if head is None or not named_weights(performance, tuple(lost)).any():

@@ -30,8 +30,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..errors import InputError
     from ..io.audio import read_wav
     from ..rig import load_head_model, save_performance
-    from ..tracking.speech import NAMES, read_rhubarb, speech_performance, visemes_of_cues, visemes_of_voice
-    from ..tracking.voice import HOP
+    from ..rig.speech import NAMES, read_rhubarb, speech_performance, visemes_of_cues, visemes_of_voice
+    from ..rig.voice import HOP
 
     if arguments.cues is not None:
         visemes = visemes_of_cues(read_rhubarb(arguments.cues))

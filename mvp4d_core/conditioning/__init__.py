@@ -6,9 +6,21 @@ Maps need numba and the mesh rasteriser, which are loaded when one of their func
 
 from typing import TYPE_CHECKING, Any
 
+from .camera_rings import ring_cameras, turned_cameras
 from .expressions import fitting_frames, fitting_motion, range_of_motion
 from .reference_crop import judged_pixels, reference_camera, resample_photo
-from .view_plan import DEFAULT_VIEWS, PRESETS, ViewPlan, frame_camera, head_centre, load_plan, plan_views, save_plan
+from .view_plan import (
+    DEFAULT_VIEWS,
+    PRESETS,
+    ViewCameras,
+    ViewPlan,
+    frame_camera,
+    head_centre,
+    load_plan,
+    plan_views,
+    preset_cameras,
+    save_plan,
+)
 
 if TYPE_CHECKING:
     from .map_pictures import picture_maps
@@ -19,6 +31,7 @@ __all__ = [
     "MAP_COUNT",
     "MAP_SLICES",
     "PRESETS",
+    "ViewCameras",
     "ViewPlan",
     "condition_maps",
     "fitting_frames",
@@ -30,11 +43,14 @@ __all__ = [
     "load_plan",
     "picture_maps",
     "plan_views",
+    "preset_cameras",
     "range_of_motion",
     "reference_camera",
     "reference_maps",
     "resample_photo",
+    "ring_cameras",
     "save_plan",
+    "turned_cameras",
 ]
 
 

@@ -7,7 +7,7 @@ A generator that draws each frame by itself takes them as they are; a video mode
 import numpy as np
 
 from ..errors import InputError
-from ..rig import ARKIT_NAMES, HeadModel, Performance, load_head_model, perform_on
+from ..rig import HeadModel, Performance, arkit_faces, perform_on
 
 # Faces that between them open, close, stretch and turn everything once; expressions of different parts of the face share a frame.
 _FACES: tuple[dict[str, float], ...] = (
@@ -33,19 +33,8 @@ _STRIDE = 4  # video frames a latent frame
 
 
 def range_of_motion(model: HeadModel) -> Performance:
-    """One frame for each of the faces above, by the names the head has; the neck and the eyes stay at rest.
-
-    A head that has none of ARKit's expressions makes the faces that come nearest (see `perform_on`).
-    """
-    if not set(ARKIT_NAMES) & set(model.expression_names):
-        return perform_on(range_of_motion(load_head_model()), model)
-    expression = np.zeros((len(_FACES), len(model.expression_names)), np.float32)
-    for frame, weights in enumerate(_FACES):
-        for name, weight in weights.items():
-            if name in model.expression_names:
-                expression[frame, model.expression_names.index(name)] = weight
-    still = np.zeros((len(_FACES), len(model.joint_names), 3), np.float32)
-    return Performance(expression, still, np.zeros((len(_FACES), 3), np.float32), 24.0, model.expression_names, model.joint_names)
+    """One frame for each of the faces above, or what comes nearest on a head without ARKit's expressions; neck and eyes stay at rest."""
+    return perform_on(arkit_faces(_FACES), model)
 
 
 def fitting_frames(performance: Performance, model: HeadModel, frames: int) -> Performance:

@@ -10,6 +10,7 @@ from .maps import MAP_COUNT, MAP_SLICES
 BANDS = (0, 2, 4)  # of the positions, each a picture: the sines of x, y, z in red, green, blue
 EXPRESSION_RANGE, MOTION_RANGE = 2.0, 3.0  # what is shown at full strength, in the maps' units
 GAP = 2  # px
+COLUMNS = (*(f"position x{2**band}" for band in BANDS), "expression", "rays", "masks", "motion 1", "motion 2", "motion 3")
 
 
 def picture_maps(maps: torch.Tensor, *, zoom: int = 1) -> np.ndarray:

@@ -38,6 +38,7 @@ from ..render.jit import team
 from ..rig import HeadModel, Parameters, Performance, rest_parameters, single_frame
 from . import device_maps
 from .kernels_maps import FRAMES_A_LATENT, SUPERSAMPLE, draw_maps
+from .view_plan import NEAREST
 
 MAP_SLICES: dict[str, slice] = {
     "positions": slice(0, 42),
@@ -50,7 +51,6 @@ MAP_SLICES: dict[str, slice] = {
 MAP_COUNT = 59
 EXPRESSION_UNIT = 0.0104  # metres; CAP4D's standard deviation
 MOTION_UNIT = (0.01, 0.01, 0.004)  # of the crop's width, of its height, metres: about what a talking head moves in three frames
-NEAREST = 0.05  # metres from a camera to the head, at least
 MAX_SIDE = 1024  # latent pixels
 
 

@@ -6,7 +6,7 @@ not known to us.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,33 @@ from ..rig import HeadModel, Performance, head_box, performance_from_tensors, pe
 SCHEMA = "mvp4d-plan/1"
 CROP_MARGIN = 1.2  # side of the crop over the side of the head's box, as CAP4D crops
 DISTANCE = 1.2  # metres from the head's middle: a portrait photographer's distance
+NEAREST = 0.05  # metres from a camera to the head, at least
+MOST_VIEWS = 1000
+_FOV, _SIDE = np.deg2rad(20), 256  # of cameras whose pictures are cropped to the head: any that hold it will do
 # preset -> half ranges of azimuth and elevation in degrees; 360 has rings instead
 ELLIPSES = {60: (30.0, 15.0), 120: (60.0, 20.0), 180: (90.0, 20.0)}
 RINGS_360 = (15.0, -10.0, 40.0)
 PRESETS = (*ELLIPSES, 360)
 DEFAULT_VIEWS = {60: 12, 120: 16, 180: 20, 360: 24}
+
+
+@dataclass(frozen=True)
+class ViewCameras:
+    """Where the cameras of a plan stand.
+
+    Attributes:
+        cameras: V square ones, in the order of the views; the first is the one that a generator begins with.
+        about_head: the origin of their world is the middle of the head, whoever's it is; else it is that of head space.
+        framed: pictures are cropped to the head; else they keep the cameras' own field of view.
+    """
+
+    cameras: tuple[Camera, ...]
+    about_head: bool = True
+    framed: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.cameras) <= MOST_VIEWS or any(camera.width != camera.height for camera in self.cameras):
+            raise InputError(f"A plan must have 1 to {MOST_VIEWS} cameras of square pictures, got {len(self.cameras)} cameras.")
 
 
 @dataclass(frozen=True)
@@ -72,14 +94,34 @@ def head_centre(rig: HeadModel) -> np.ndarray:
 def frame_camera(camera: Camera, points: np.ndarray, size: int, margin: float = CROP_MARGIN) -> Camera:
     """`camera` cropped to a square of `size` pixels around the projected `points` (..., 3), `margin` times as wide as their box."""
     pixels, depth = project(points.reshape(-1, 3), camera)
-    if depth.min() <= 0.05:
-        raise InputError("The camera must be in front of the whole head, got a head at or behind it; move it away.")
+    _check_before(camera, depth)
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     centre, half = (low + high) / 2, (high - low).max() / 2 * margin
     return crop_camera(camera, np.concatenate([centre - half, centre + half]), size, size)
 
 
-def plan_views(rig: HeadModel, performance: Performance, *, preset: int = 120, views: int | None = None, size: int = 256) -> ViewPlan:
+def _check_before(camera: Camera, depth: np.ndarray) -> None:
+    if depth.min() <= NEAREST:
+        place = ", ".join(f"{metres:.2f}" for metres in camera.position)
+        raise InputError(f"A camera must be {NEAREST} m or more before the whole head, got one at ({place}) m that is not; move it away.")
+
+
+def preset_cameras(preset: int, views: int | None = None) -> ViewCameras:
+    """The cameras of a preset (60, 120, 180 or 360 degrees), `views` of them or the preset's own number."""
+    directions = view_directions(preset, views or DEFAULT_VIEWS.get(preset, 1))
+    settings = {"target": np.zeros(3), "distance": DISTANCE, "fov_y": _FOV, "width": _SIDE, "height": _SIDE}
+    return ViewCameras(tuple(orbit_camera(azimuth, elevation, **settings) for azimuth, elevation in directions))
+
+
+def plan_views(
+    rig: HeadModel,
+    performance: Performance,
+    *,
+    preset: int = 120,
+    views: int | None = None,
+    size: int = 256,
+    cameras: ViewCameras | None = None,
+) -> ViewPlan:
     """Cameras around a person's rig, each cropped once for the whole performance.
 
     Args:
@@ -88,19 +130,40 @@ def plan_views(rig: HeadModel, performance: Performance, *, preset: int = 120, v
         preset: degrees: 60, 120, 180 or 360.
         views: V, or None for the preset's own number.
         size: pixels, the side of every square frame.
+        cameras: in place of the preset's, which is then the least that goes as far around.
+
+    Raises:
+        InputError: a size, preset or number of views that can't be, or a head that reaches a camera.
     """
     if not 16 <= size <= 2048:
         raise InputError(f"`size` of a view plan must be 16 to 2048 px, got {size}.")
-    directions = view_directions(preset, views or DEFAULT_VIEWS.get(preset, 1))
     posed = np.stack([skin(rig, None, p.expression, p.rotations, p.translation) for p in (performance[f] for f in range(len(performance)))])
-    target = head_centre(rig)
-    cameras = [
-        frame_camera(
-            orbit_camera(azimuth, elevation, target=target, distance=DISTANCE, fov_y=np.deg2rad(20), width=size, height=size), posed, size
-        )
-        for azimuth, elevation in directions
-    ]
-    return ViewPlan(tuple(cameras), performance, preset)
+    centre = head_centre(rig)
+    chosen = cameras or preset_cameras(preset, views)
+    placed = [_moved(camera, centre) for camera in chosen.cameras] if chosen.about_head else list(chosen.cameras)
+    if cameras is not None:
+        preset = _least_preset(np.stack([camera.position for camera in placed]) - centre)
+    crop = frame_camera if chosen.framed else _scaled
+    return ViewPlan(tuple(crop(camera, posed, size) for camera in placed), performance, preset)
+
+
+def _scaled(camera: Camera, points: np.ndarray, size: int) -> Camera:
+    """`camera` with a square of `size` pixels and its own field of view, once it is sure that all points (..., 3) are before it."""
+    _check_before(camera, project(points.reshape(-1, 3), camera)[1])
+    return crop_camera(camera, np.array([0, 0, camera.width, camera.height]), size, size)
+
+
+def _moved(camera: Camera, offset: np.ndarray) -> Camera:
+    """The camera carried by `offset` (3,)."""
+    pose = camera.camera_from_world.copy()
+    pose[:3, 3] -= pose[:3, :3] @ offset
+    return replace(camera, camera_from_world=pose)
+
+
+def _least_preset(places: np.ndarray) -> int:
+    """The smallest preset whose cameras go as far around the head as those at `places` (V, 3) from its middle."""
+    reach = 2 * np.rad2deg(np.abs(np.arctan2(places[:, 0], places[:, 2]))).max()
+    return next((preset for preset in ELLIPSES if reach <= preset + 1e-6), 360)
 
 
 def save_plan(plan: ViewPlan, path: str | Path) -> None:

@@ -6,7 +6,9 @@ The model paints at the size it was trained for; frames are scaled to the plan's
 """
 
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from ..tracking.reference import Reference
 from .autoencoding import latent_size
 from .blocks import BlockStore, digest_of, files_digest
 from .cutout import cut_out
-from .memory import MemoryPlan, ModelConfig, apply_plan, choose_plan
+from .memory import MemoryEstimate, MemoryPlan, ModelConfig, Offload, apply_plan, choose_plan, estimate_memory
 from .pipeline import MVP4DPipeline, OnStep, no_preview
 from .rollout import TEMPORAL, Block, plan_blocks
 from .sampling import SPATIAL, Sampling, Scene, sample_grid
@@ -37,11 +39,19 @@ from .schedule import Solver
 NANO = "nano"
 MOST_GB = 32  # of finished frames and alphas, which are held in memory as bytes
 _TRAIN = "Train it with `mvp4d train`, or give the folder of another MVP4D pipeline."
+# how the pipeline in a folder comes to a device, and what becomes of it afterwards
+Placement = Callable[[Path, MemoryPlan, str], AbstractContextManager[MVP4DPipeline]]
 
 
 def nano_folder() -> Path:
     """Where the bundled pipeline lies."""
     return Path(__file__).parent / "assets" / "nano"
+
+
+@contextmanager
+def from_disk(weights: Path, memory: MemoryPlan, device: str) -> Iterator[MVP4DPipeline]:
+    """The `Placement` that reads the weights anew and forgets them."""
+    yield apply_plan(MVP4DPipeline.from_folder(weights, dtype=memory.dtype), memory, device)
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class MMVDMGenerator:
         dtype: of weights and activations.
         gpu_gb: memory (2^30 bytes) to fit into; `choose_plan` then decides offloading, tiles, dtype and block sizes. None takes those
             above, and holds the whole model on the device.
+        least_offload: which offloading `choose_plan` begins with.
+        placement: how the weights come to the device.
         on_step: called after each solver step with its index within its block and a rough picture (V, L, h, w, 3) in 0..1 of that block's
             views, an eighth of the model's size.
     """
@@ -75,6 +87,8 @@ class MMVDMGenerator:
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     gpu_gb: float | None = None
+    least_offload: Offload = "none"
+    placement: Placement = from_disk
     on_step: OnStep = no_preview
 
     def __post_init__(self) -> None:
@@ -91,6 +105,13 @@ class MMVDMGenerator:
         weights = weights_folder(self.weights)
         picture_size(MVP4DPipeline.from_folder(weights, device="meta"), weights)
         plan_blocks(views, frames, **self._rollout(self._memory(views, frames, weights)))
+
+    def estimate(self, views: int, frames: int) -> MemoryEstimate:
+        """What `generate` will take on the device for a plan of that many views and frames; errors of `check`."""
+        weights = weights_folder(self.weights)
+        config, memory = ModelConfig.from_folder(weights), self._memory(views, frames, weights)
+        size = config.pipeline.transformer.config.sample_width * SPATIAL
+        return estimate_memory(config, views, frames, size, memory, guidance_scale=self.guidance_scale)
 
     def generate(
         self,
@@ -119,11 +140,11 @@ class MMVDMGenerator:
         weights = weights_folder(self.weights)
         memory = self._memory(len(plan.cameras), len(plan.performance), weights)
         blocks = self._blocks(plan, rig, memory)
-        pipeline = apply_plan(MVP4DPipeline.from_folder(weights, dtype=memory.dtype), memory, self.device)
-        size = picture_size(pipeline, weights)
-        scene, sampling, digest = make_scene(reference, plan, head_model, size), self._sampling(seed, memory), weights_digest(weights)
-        store = BlockStore(Path(folder), self._run_key(scene, blocks, sampling, memory, digest)) if folder else None
-        grid = sample_grid(pipeline, scene, blocks, sampling, store=store, progress=progress, on_step=self._previews(pipeline))
+        with self.placement(weights, memory, self.device) as pipeline:
+            size = picture_size(pipeline, weights)
+            scene, sampling, digest = make_scene(reference, plan, head_model, size), self._sampling(seed, memory), weights_digest(weights)
+            store = BlockStore(Path(folder), self._run_key(scene, blocks, sampling, memory, digest)) if folder else None
+            grid = sample_grid(pipeline, scene, blocks, sampling, store=store, progress=progress, on_step=self._previews(pipeline))
         frames, alphas = finish(grid, scene.rig, plan, progress)
         provenance = {
             "generator": "mmvdm",
@@ -155,7 +176,8 @@ class MMVDMGenerator:
             return self._plain_memory()
         config = ModelConfig.from_folder(weights)
         size = config.pipeline.transformer.config.sample_width * SPATIAL
-        return choose_plan(config, self.gpu_gb, views, frames, size, guidance_scale=self.guidance_scale)
+        options = {"guidance_scale": self.guidance_scale, "least_offload": self.least_offload}
+        return choose_plan(config, self.gpu_gb, views, frames, size, **options)
 
     def _sampling(self, seed: int, memory: MemoryPlan) -> Sampling:
         view_block = self._rollout(memory)["view_block"]

@@ -136,23 +136,26 @@ def choose_plan(
     *,
     dtype: torch.dtype = torch.bfloat16,
     guidance_scale: float = 2.0,
+    least_offload: Offload = "none",
 ) -> MemoryPlan:
     """The plan that fits a card of `gpu_gb` (2^30 bytes).
 
     As much of the grid as possible is sampled jointly, up to 8 views and the 49 frames or fewer of the model's training (`sample_frames`),
-    because that is what holds views together; time is given away first: tiles, then offloading of whole models, then of layers.
+    because that is what holds views together; time is given away first: tiles, then offloading of whole models, then of layers. No plan
+    offloads less than `least_offload`.
 
     Raises:
         InputError: nothing fits; or as `estimate_memory`.
     """
     _check_clip(views, frames, size)
     limit, plan = USABLE * gpu_gb * 2**30, MemoryPlan(dtype=dtype)
+    offloads = OFFLOADS[OFFLOADS.index(least_offload) :]
 
     def fits(plan: MemoryPlan) -> bool:
         return all(sum(parts.values()) <= limit for _, parts in _phases(config, views, frames, size, plan, guidance_scale))
 
     for view_block, frame_block in _blocks(views, frames, config.pipeline.transformer.config.sample_frames):
-        for offload, tile in product(OFFLOADS, (None, TILE) if size > TILE else (None,)):
+        for offload, tile in product(offloads, (None, TILE) if size > TILE else (None,)):
             plan = MemoryPlan(offload, tile, view_block, frame_block, dtype=dtype)
             if fits(plan):
                 batched = replace(plan, batch_guidance=guidance_scale != 1)

@@ -34,9 +34,14 @@ class LinearDeformation(nn.Module):
     What is learned is averaged with its neighbours `SMOOTHINGS` times before it counts. A gradient then moves a patch of skin and not a
     vertex, so the noise of single pixels cancels (the idea of Nicolet et al. 2021, "Large steps in inverse rendering of geometry"). What a
     deformation begins with is not averaged and not learned.
+
+    No direction's correction moves a joint: what would is taken out, evenly over the vertices that the joint is regressed from. So bones
+    that stand still in their heads, as Blender's and glTF's do, pose the corrected head as exactly as the rig.
     """
 
     reach: torch.Tensor
+    regressor: torch.Tensor
+    seat: torch.Tensor
     averaging: torch.Tensor
     transposed: torch.Tensor
 
@@ -49,16 +54,19 @@ class LinearDeformation(nn.Module):
         self.first_static = nn.Parameter(torch.zeros(vertices, 3), requires_grad=False)
         self.first_directions = nn.Parameter(torch.zeros(expressions, vertices * 3), requires_grad=False)
         self.register_buffer("reach", torch.as_tensor(np.linalg.norm(rig.exprdirs, axis=1).T / UNIT, dtype=torch.float32))
+        self.register_buffer("regressor", torch.as_tensor(rig.J_regressor, dtype=torch.float32))
+        self.register_buffer("seat", torch.as_tensor(np.linalg.pinv(rig.J_regressor.astype(np.float64)), dtype=torch.float32))
         averaging = sparse.identity(vertices) - 0.5 * laplacian(rig.faces, vertices)
         self.register_buffer("averaging", _csr(averaging))
         self.register_buffer("transposed", _csr(averaging.T))
 
     def forward(self, expression: torch.Tensor) -> torch.Tensor:
         """Corrections (T, V, 3) in metres for expressions (T, E)."""
-        first = self.first_static + (expression @ self.first_directions).unflatten(-1, (-1, 3))
         shares = self.directions.unflatten(-1, (-1, 3))
-        rough = self.static + torch.einsum("te,ev,evd->tvd", expression, self.reach, shares)
-        return UNIT * (first + self.smooth(rough))
+        rough = torch.einsum("te,ev,evd->tvd", expression, self.reach, shares)
+        smooth = self.smooth(torch.cat([self.static[None], rough]))
+        moving = (expression @ self.first_directions).unflatten(-1, (-1, 3)) + smooth[1:]
+        return UNIT * (self.first_static + smooth[0] + moving - self.seat @ (self.regressor @ moving))
 
     def smooth(self, fields: torch.Tensor) -> torch.Tensor:
         """Fields (T, V, 3), averaged."""

@@ -2,6 +2,7 @@
 """The fit: triangle-space Gaussians optimised until their renderings are the video's pictures."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -35,10 +36,15 @@ INITIAL_PICTURES = 24  # how many pictures colour the first Gaussians
 PHOTO = -1  # the puppet's last frame
 
 OnStep = Callable[[int, Callable[[], GaussianAvatar]], None]
+OnLoss = Callable[[int, Mapping[str, float]], None]
 
 
 def unwatched(done: int, avatar: Callable[[], GaussianAvatar]) -> None:
     """Looks at nothing."""
+
+
+def unheard(done: int, terms: Mapping[str, float]) -> None:
+    """Notes nothing."""
 
 
 def render_gaussians(
@@ -80,6 +86,7 @@ def distill_avatar(
     checkpoint: str | Path | None = None,
     progress: Progress = silent,
     on_step: OnStep = unwatched,
+    on_loss: OnLoss = unheard,
 ) -> GaussianAvatar:
     """Fits an avatar to a multi-view video and to the photo it came from.
 
@@ -92,6 +99,7 @@ def distill_avatar(
         checkpoint: a file the fit continues from and saves to every `config.checkpoint_every` steps; continuing and not stopping give
             the same avatar.
         on_step: called after each step with how many are done and a function that gives the avatar as it stands.
+        on_loss: called after each step, before `on_step`, with how many are done and the weighted terms of its loss.
 
     Raises:
         MVP4DError: the loss became NaN; the message has the step and the term.
@@ -136,8 +144,9 @@ def distill_avatar(
             frame, factor = train_frames[draw.integers(len(train_frames))], config.factor_at(step)
             chosen_views = draw.choice(train_views, min(config.views_per_step * factor, len(train_views)), replace=False)
             target = pictures.get([int(v) for v in chosen_views], frame, factor)
-        _step(state, config, frame, target, lpips)
+        terms = _step(state, config, frame, target, lpips)
         state.step = step + 1
+        on_loss(state.step, terms)
         if config.densifies_after(step):
             _densify(state, config)
         if config.deformation == "unet" and state.step == round(config.unet_until * config.steps):
@@ -150,8 +159,16 @@ def distill_avatar(
     return as_it_stands()
 
 
-def _step(state: FitState, config: DistillConfig, frame: int, target: Pictures, lpips: Lpips | None) -> None:
-    """One step of the optimiser towards pictures of a frame."""
+def fit_digest(video: MultiViewVideo, reference: Reference, config: DistillConfig) -> str:
+    """A short key of what a fit is made from, for the name of its checkpoint."""
+    digest = hashlib.sha256(json.dumps([asdict(config), video.provenance, reference.head_digest], sort_keys=True).encode())
+    for array in (video.frames, video.alphas, reference.image, reference.head_matte, reference.shape, reference.offsets):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:24]
+
+
+def _step(state: FitState, config: DistillConfig, frame: int, target: Pictures, lpips: Lpips | None) -> dict[str, float]:
+    """One step of the optimiser towards pictures of a frame; gives the terms of its loss."""
     shares = state.step / config.steps
     for group in state.optimiser.param_groups:
         if group.get("falls"):
@@ -174,6 +191,7 @@ def _step(state: FitState, config: DistillConfig, frame: int, target: Pictures, 
     _check_finite(state.step, "parameter", state.trained)
     if config.densify_every:
         state.record.add(info["means2d"].absgrad, info["radii"], info["width"], info["height"])
+    return {name: float(term.detach()) for name, term in terms.items()}
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from ..differentiable.binding import TriangleFrames, triangle_frames
 from ..differentiable.skinning import skin_frames
 from ..errors import InputError
 from ..rig import HeadModel, Parameters, Performance
-from ..tracking.smooth_fields import edges
+from ..rig.surface import edges
 from .config import DistillConfig
 from .deformation import UNIT, LinearDeformation, UVUNet, linearised, roughness
 

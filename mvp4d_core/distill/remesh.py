@@ -14,7 +14,8 @@ from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from ..errors import InputError
 from ..render.mesh import rasterize_uv
 from ..rig import HeadModel
-from ..tracking.smooth_fields import parts
+from ..rig.correspondence import nearest_of_triangles
+from ..rig.surface import parts
 
 _CANDIDATES = 8  # nearest triangles that a point is tried on
 
@@ -102,15 +103,4 @@ def _attach(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> tupl
     """The nearest triangle (P,) int32 of each point and the barycentrics (P, 3) of the place on it, within the triangle."""
     corners = vertices[faces].astype(np.float64)
     near = cKDTree(corners.mean(axis=1)).query(points, k=min(_CANDIDATES, len(faces)))[1].reshape(len(points), -1)
-    a, b, c = (corners[near][:, :, k] for k in range(3))
-    e, f, p = b - a, c - a, points[:, None] - a
-    ee, ef, ff = ((x * y).sum(-1) for x, y in ((e, e), (e, f), (f, f)))
-    pe, pf = (p * e).sum(-1), (p * f).sum(-1)
-    determinant = np.maximum(ee * ff - ef * ef, 1e-20)
-    v, w = (ff * pe - ef * pf) / determinant, (ee * pf - ef * pe) / determinant
-    shares = np.clip(np.stack([1 - v - w, v, w], axis=-1), 0, None)
-    shares /= shares.sum(axis=-1, keepdims=True)
-    places = np.einsum("pkc,pkcd->pkd", shares, corners[near])
-    best = np.linalg.norm(places - points[:, None], axis=-1).argmin(axis=1)
-    rows = np.arange(len(points))
-    return near[rows, best].astype(np.int32), shares[rows, best]
+    return nearest_of_triangles(points, corners, near)

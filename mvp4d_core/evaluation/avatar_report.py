@@ -15,9 +15,9 @@ import numpy as np
 from ..io.atomic import atomic_text
 from .charts import time_chart, view_chart
 from .comparison import FLOOR_QUALITY, Evaluation
+from .sheet import ERROR_GAIN, error_picture
 
 SHOWN_SIDE = 320  # pixels of a picture on the page
-ERROR_GAIN = 4
 _SHOWN_VIEWS = 6
 
 # figure -> title, unit, whether more is better, what it says
@@ -83,6 +83,25 @@ def report_page(evaluation: Evaluation, title: str) -> str:
     )
 
 
+def report_lines(evaluation: Evaluation) -> list[str]:
+    """The figures with their floors, what is absent, and the notes, a line each, for readers of plain text."""
+    avatar, floor = evaluation.avatar.means(), evaluation.floor.means()
+    lines = [
+        f"{label} {_number(avatar[name], unit)} (floor {_number(floor[name], unit)}; {'more' if more else 'less'} is better): {about}"
+        for name, (label, unit, more, about) in DESCRIPTIONS.items()
+        if avatar[name] is not None
+    ]
+    views, frames = evaluation.pictures.shape[:2]
+    lines.append(f"Of {views} views x {frames} frames. Floor: the truth against itself after JPEG of quality {FLOOR_QUALITY}.")
+    return [*lines, *evaluation.notes]
+
+
+def views_around(evaluation: Evaluation, most: int) -> list[int]:
+    """Some views from all around, from the subject's right to the left."""
+    turned = np.argsort(_azimuths(evaluation), kind="stable")
+    return turned[np.unique(np.linspace(0, len(turned) - 1, min(most, len(turned))).round().astype(int))].tolist()
+
+
 def _table(evaluation: Evaluation) -> str:
     avatar, floor = evaluation.avatar.means(), evaluation.floor.means()
     rows = []
@@ -124,10 +143,8 @@ def _pictures(evaluation: Evaluation) -> str:
     order = np.argsort(scores, axis=None)
     cells = [divmod(int(order[place]), scores.shape[1]) for place in (0, len(order) // 2, len(order) - 1)]
     ranked = list(zip(("worst", "middle", "best"), cells, strict=True))
-    turned = np.argsort(_azimuths(evaluation), kind="stable")
-    around = turned[np.unique(np.linspace(0, len(turned) - 1, min(_SHOWN_VIEWS, len(turned))).round().astype(int))]
     middle = scores.shape[1] // 2
-    views = [(f"view {evaluation.truth.views[view]}", (int(view), middle)) for view in around]
+    views = [(f"view {evaluation.truth.views[view]}", (view, middle)) for view in views_around(evaluation, _SHOWN_VIEWS)]
     return _grid(evaluation, ranked if scores.size > 2 else []) + _grid(evaluation, views)
 
 
@@ -140,7 +157,7 @@ def _grid(evaluation: Evaluation, columns: Sequence[tuple[str, tuple[int, int]]]
         cells.append(f"<span>{escape(name)}<br>frame {frame}, {evaluation.avatar.figures['psnr'][view, frame]:.1f} dB</span>")
     truth = [evaluation.truth.frames[cell] for _, cell in columns]
     made = [evaluation.pictures[cell] for _, cell in columns]
-    errors = [_error_picture(a, b) for a, b in zip(made, truth, strict=True)]
+    errors = [error_picture(a, b) for a, b in zip(made, truth, strict=True)]
     for label, pictures in (("truth", truth), ("avatar", made), (f"error × {ERROR_GAIN}", errors)):
         cells.append(f"<span>{label}</span>")
         cells += [_image(picture, f"{label}, {name}") for picture, (name, _) in zip(pictures, columns, strict=True)]
@@ -174,10 +191,6 @@ def _azimuths(evaluation: Evaluation) -> list[float]:
     """Degrees from which each camera looks at the head, positive from the subject's left."""
     positions = [camera.position for camera in evaluation.truth.cameras]
     return [float(np.degrees(np.arctan2(x, z))) for x, _, z in positions]
-
-
-def _error_picture(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return np.clip(np.abs(made.astype(np.int16) - truth) * ERROR_GAIN, 0, 255).astype(np.uint8)
 
 
 def _image(picture: np.ndarray, label: str) -> str:

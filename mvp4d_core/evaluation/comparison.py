@@ -22,6 +22,7 @@ from ..render.avatar import render_splats
 from ..rig import Performance, retarget
 from . import faces
 from .instruments import Instruments
+from .jod import SLOWEST
 from .lpips import LEAST_SIDE as LPIPS_LEAST_SIDE
 from .metrics import MS_SSIM_LEAST_SIDE, WINDOW, ms_ssim, psnr, ssim_map
 from .report import BEST_DECIBELS
@@ -129,7 +130,7 @@ def evaluate_avatar(
     """
     started = time.perf_counter()
     performance = retarget(truth.performance, avatar.rig)
-    absent = {**instruments.absent, **_too_small(truth, instruments)}
+    absent = {**instruments.absent, **_too_little(truth, instruments)}
     task = _Task(avatar, performance, truth, instruments, absent, device, progress)
     pictures, recoded = render_pictures(avatar, performance, truth, device, progress), re_encoded(truth.frames)
     made, floor = _compare(task, pictures, "compare"), _compare(task, recoded, "floor")
@@ -167,8 +168,8 @@ def re_encoded(pictures: np.ndarray) -> np.ndarray:
     return result
 
 
-def _too_small(truth: Truth, instruments: Instruments) -> dict[str, str]:
-    """The figures that pictures of this size, or a single view, don't have."""
+def _too_little(truth: Truth, instruments: Instruments) -> dict[str, str]:
+    """The figures that pictures of this size, so few a second, or a single view, don't have."""
     side, absent = min(truth.frames.shape[2:4]), {}
     least = {"ssim": WINDOW, "ms_ssim": MS_SSIM_LEAST_SIDE}
     if instruments.lpips:
@@ -176,6 +177,8 @@ def _too_small(truth: Truth, instruments: Instruments) -> dict[str, str]:
     for name, pixels in least.items():
         if side < pixels:
             absent[name] = f"it wants pictures of at least {pixels} px a side, these have {side}"
+    if instruments.jod and len(truth.performance) > 1 and truth.performance.fps <= SLOWEST:
+        absent["jod"] = f"it wants more than {SLOWEST:g} frames a second, these videos have {truth.performance.fps:g}"
     if instruments.matcher and not camera_pairs(truth.cameras):
         absent["re_lg"] = "it compares two views or more, and there is one"
     return absent
@@ -204,7 +207,7 @@ def _compare(task: _Task, pictures: np.ndarray, stage: str) -> dict[str, np.ndar
             figures["ms_ssim"][:, frame] = ms_ssim(made, wanted).cpu()
         if instruments.matcher and "re_lg" not in absent:
             figures["re_lg"][:, frame] = consistency(pictures[:, frame], truth.cameras, instruments.matcher)
-    if instruments.jod:
+    if instruments.jod and "jod" not in absent:
         for view in steps(range(views), f"{stage} jod", views, task.progress):
             figures["jod"][view, 0] = instruments.jod(pictures[view], truth.frames[view], truth.performance.fps)
     return figures

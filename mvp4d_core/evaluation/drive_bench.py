@@ -21,7 +21,7 @@ from ..io.images import to_bytes
 from ..io.video import video_frames, write_video
 from ..progress import Progress, silent, steps
 from ..rig import ARKIT_NAMES, HeadModel, Performance
-from ..rotations import axis_angle_to_matrix
+from ..rotations import axis_angle_to_matrix, nearest_rotation
 from ..tracking.video import VideoTrack, track_video
 from ..training.synthetic.lights import random_background
 from ..training.synthetic.noise import named_rng
@@ -43,12 +43,14 @@ _LOOK = np.deg2rad([24.0, 22.0, 30.0])  # that the open head's looks down, up an
 
 @dataclass(frozen=True)
 class DriveFigures:
-    """Of one video: mean absolute error of the 52 weights, and the same of a face at rest; degrees the head's rotation before the camera is
-    off, and what is left of it when a constant turn is taken out; blinks there were, were found, and were found where none was.
+    """Of one video: mean absolute error of the 52 weights, and the same of a face at rest; how far weights that move are followed, 1 all
+    the way (the slope of a line through the origin, found over true); degrees the head's rotation before the camera is off, and what is
+    left of it when a constant turn is taken out; blinks there were, were found, and were found where none was.
     """
 
     expression_error: float
     rest_error: float
+    followed: float
     rotation_error: float
     motion_error: float
     blinks: int
@@ -85,13 +87,13 @@ def judge_track(track: VideoTrack, performance: Performance, camera: Camera) -> 
     weights, found = arkit_weights(true), arkit_weights(made)
     turn = camera.camera_from_world[:3, :3] @ head_rotations(true)
     tracked = track.camera.camera_from_world[:3, :3] @ head_rotations(made)
-    u, _, vt = np.linalg.svd(np.einsum("nab,nac->bc", tracked, turn))
-    constant = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    constant = nearest_rotation(np.einsum("nab,nac->bc", tracked, turn))
     there, seen = (blinks(values, rise) for values, rise in ((_closure(weights), BLINK_RISE), (_closure(found), FOUND_RISE)))
     apart = np.abs(there[:, None] - seen) / FPS <= NEAR
     return DriveFigures(
         expression_error=float(np.abs(weights - found).mean()),
         rest_error=float(weights.mean()),
+        followed=float((weights * found).sum() / max((weights**2).sum(), 1e-12)),
         rotation_error=float(angles_between(tracked, turn).mean()),
         motion_error=float(angles_between(tracked @ constant, turn).mean()),
         blinks=len(there),
@@ -147,9 +149,10 @@ def bench_drive(
 
     Returns:
         `flame_lbs_error`, `flowface_lbs_error` metres; `arkit_round_trip_error` on what the other head can express and
-        `arkit_round_trip_rest`; `video_expression_error` with `video_rest_error` of a face at rest, `video_rotation_error_degrees`,
-        `video_motion_error_degrees` without its constant part, `blink_recall`, `blinks`, `blinks_false`, `video_frames_per_second` from
-        file to performance; `landmark_error_px`, `matte_error`. What can't be measured is None, and `absent` has the reason.
+        `arkit_round_trip_rest`; `video_expression_error` with `video_rest_error` of a face at rest, `video_followed`,
+        `video_rotation_error_degrees`, `video_motion_error_degrees` without its constant part, `blink_recall`, `blinks`, `blinks_false`,
+        `video_frames_per_second` from file to performance; `landmark_error_px`, `matte_error`. What can't be measured is None, and `absent`
+        has the reason.
     """
     absent: dict[str, str] = {}
 
@@ -202,6 +205,7 @@ def _summary(figures: list[DriveFigures]) -> dict[str, Any]:
     return {
         "video_expression_error": float(np.mean([figure.expression_error for figure in figures])),
         "video_rest_error": float(np.mean([figure.rest_error for figure in figures])),
+        "video_followed": float(np.mean([figure.followed for figure in figures])),
         "video_rotation_error_degrees": float(np.mean([figure.rotation_error for figure in figures])),
         "video_motion_error_degrees": float(np.mean([figure.motion_error for figure in figures])),
         "blink_recall": sum(figure.blinks_found for figure in figures) / there if there else None,

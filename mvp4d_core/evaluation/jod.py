@@ -16,6 +16,7 @@ from ..errors import MissingAssetError
 
 DISPLAY = "standard_4k"  # the package's default: a 30-inch 4K monitor at 0.75 m
 BEST_JOD = 10.0
+SLOWEST = 4.0  # frames a second: at no more its filter over time, a quarter of a second long, holds a single frame
 
 
 class VideoJod:

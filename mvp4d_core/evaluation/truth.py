@@ -10,7 +10,7 @@ import numpy as np
 from ..cameras import Camera
 from ..errors import FormatError, InputError
 from ..generate.multiview import MARKER as VIDEO_MARKER
-from ..generate.multiview import load_multiview
+from ..generate.multiview import MultiViewVideo, load_multiview
 from ..rig import HeadModel, Performance, head_model_digest, personalize
 from ..training.clip import Clip
 from ..training.store import MARKER as CLIP_MARKER
@@ -85,13 +85,16 @@ def load_truth(folder: str | Path, head_model: HeadModel) -> Truth:
         raise FormatError(
             f"{folder} holds no finished multi-view video ({VIDEO_MARKER}) and no clip ({CLIP_MARKER}). Give a folder of one."
         )
-    video = load_multiview(folder)
+    return truth_of_video(load_multiview(folder), str(folder))
+
+
+def truth_of_video(video: MultiViewVideo, name: str) -> Truth:
+    """A multi-view video as truth, all of its views and frames."""
     frames, notes = _on_white(video.frames, video.alphas)
     cameras = video.plan.cameras
     return Truth(
-        str(folder), frames, video.alphas, cameras, tuple(range(len(cameras))), video.plan.performance,
-        provenance=video.provenance, notes=notes,
-    )  # fmt: skip
+        name, frames, video.alphas, cameras, tuple(range(len(cameras))), video.plan.performance, provenance=video.provenance, notes=notes
+    )
 
 
 def truth_of_clip(clip: Clip, head_model: HeadModel) -> Truth:

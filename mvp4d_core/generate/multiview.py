@@ -2,6 +2,7 @@
 """What every generator makes, how it is kept, and what a generator is."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -60,6 +61,22 @@ class MultiViewGenerator(Protocol):
 def to_bytes(image: np.ndarray) -> np.ndarray:
     """0..1 floats to rounded uint8."""
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def view_grid(pictures: np.ndarray, columns: int = 0) -> np.ndarray:
+    """The V pictures of each frame in one: (V, F, H, W, ...) to (F, rows H, columns W, ...).
+
+    Args:
+        columns: how many lie side by side; 0 makes the grid about square. What the last row lacks is white, and clear in alphas.
+    """
+    views, frames, height, width, *rest = pictures.shape
+    across = min(columns or math.ceil(math.sqrt(views)), views)
+    rows = -(-views // across)
+    paper = np.iinfo(pictures.dtype).max if rest else 0
+    cells = np.full((rows * across, frames, height, width, *rest), paper, pictures.dtype)
+    cells[:views] = pictures
+    cells = cells.reshape(rows, across, frames, height, width, *rest)
+    return np.moveaxis(cells, (0, 1, 2, 3, 4), (1, 3, 0, 2, 4)).reshape(frames, rows * height, across * width, *rest)
 
 
 def save_multiview(video: MultiViewVideo, folder: str | Path, progress: Progress = silent) -> None:

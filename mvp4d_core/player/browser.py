@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A browser without a window, steered through the DevTools protocol, to measure what the player draws.
 
-The protocol is JSON over a WebSocket (RFC 6455); the little of it that is needed is here, so that nothing has to be installed but the
-browser. Only Chromium and its relatives speak it.
+The protocol is JSON over a WebSocket, so nothing has to be installed but the browser. Only Chromium and its relatives speak it.
 """
 
 import base64
 import json
 import os
 import shutil
-import socket
-import struct
 import subprocess
 import tempfile
 import time
@@ -20,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingAssetError, MVP4DError
+from ..io.websocket import WebSocket
 
 PROGRAMS = (
     "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge", "microsoft-edge",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )  # fmt: skip
 START_SECONDS = 60.0
-_TEXT, _CLOSE, _CONTINUED = 1, 8, 0
 
 
 def find_browser() -> str | None:
@@ -160,56 +157,29 @@ class Page:
 
 
 class _Socket:
-    """The client's side of a WebSocket that carries JSON."""
+    """A WebSocket that carries JSON, and speaks of its failures as the browser's."""
 
     def __init__(self, port: int, path: str, seconds: float) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
-        key = base64.b64encode(os.urandom(16)).decode()
-        request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        self._socket.sendall(f"{request}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
-        self._stream = self._socket.makefile("rb")
-        if b" 101 " not in self._stream.readline():
-            raise MVP4DError("The browser refuses to be steered.")
-        while self._stream.readline().strip():
-            pass
+        self._seconds = seconds
+        try:
+            self._socket = WebSocket("127.0.0.1", port, path, seconds=seconds, most_bytes=1 << 31)
+        except ConnectionRefusedError:
+            raise MVP4DError("The browser refuses to be steered.") from None
 
     def send(self, text: str) -> None:
-        data = text.encode()
-        length = bytes([0x80 | len(data)]) if len(data) < 126 else b"\xfe" + struct.pack(">H", len(data))
-        if len(data) > 0xFFFF:
-            length = b"\xff" + struct.pack(">Q", len(data))
-        # clients must mask what they send; a mask of zeros leaves it as it is
-        self._socket.sendall(bytes([0x80 | _TEXT]) + length + bytes(4) + data)
+        self._socket.send(text)
 
     def receive(self) -> dict[str, Any]:
-        parts, last = [], False
-        while not last:
-            try:
-                first, second = self._read(2)
-                length = second & 127
-                if length > 125:
-                    length = int.from_bytes(self._read(2 if length == 126 else 8), "big")
-                payload = self._read(length)
-            except TimeoutError:
-                raise MVP4DError("The browser does not answer; the machine may be too busy.") from None
-            last, kind = bool(first & 0x80), first & 15
-            if kind == _CLOSE:
-                raise MVP4DError("The browser ended unexpectedly.")
-            if kind not in (_TEXT, _CONTINUED):
-                last = False
-                continue
-            parts.append(payload)
-        return json.loads(b"".join(parts))
+        try:
+            message = self._socket.receive(self._seconds)
+        except ConnectionError:
+            raise MVP4DError("The browser ended unexpectedly.") from None
+        if message is None:
+            raise MVP4DError("The browser does not answer; the machine may be too busy.")
+        return json.loads(message)
 
     def close(self) -> None:
-        self._stream.close()
         self._socket.close()
-
-    def _read(self, count: int) -> bytes:
-        data = self._stream.read(count)
-        if len(data) != count:
-            raise MVP4DError("The browser ended unexpectedly.")
-        return data
 
 
 def _endpoint(process: subprocess.Popen, program: str, folder: Path) -> tuple[int, str]:

@@ -2,8 +2,9 @@
 // A camera on a sphere around the head, and the hands that move it: mouse, touch, wheel and keys.
 
 const PORTRAIT_DISTANCE = 1.2; // metres
-const LIMITS = { elevation: (85 * Math.PI) / 180, nearest: 0.25, farthest: 6 };
-const STEP = (5 * Math.PI) / 180; // of an arrow key
+const DEGREE = Math.PI / 180;
+const LIMITS = { elevation: 85 * DEGREE, nearest: 0.25, farthest: 6 };
+const STEP = 5 * DEGREE; // of an arrow key
 
 /** @param {{target: number[], radius: number}} view metres; what a camera at rest shows */
 export function createOrbit(view) {
@@ -38,7 +39,25 @@ export function createOrbit(view) {
     };
   }
 
-  return { turn, zoom, pan, camera, reset: () => Object.assign(state, rest) };
+  /**
+   * Where the camera is and what it looks at as viewers tell it: `position` and `target` {x, y, z} in metres, and `fov`, the degrees across
+   * the picture's smaller side.
+   */
+  function look() {
+    const [position, target] = [placement(state).position, state.target].map(([x, y, z]) => ({ x, y, z }));
+    return { position, target, fov: (2 * Math.atan(view.radius / PORTRAIT_DISTANCE)) / DEGREE };
+  }
+
+  /** Back to what `look` gave, within what hands can reach. */
+  function lookFrom({ position, target }) {
+    const [x, y, z] = [position.x - target.x, position.y - target.y, position.z - target.z];
+    const distance = Math.max(1e-6, Math.hypot(x, y, z));
+    Object.assign(state, { azimuth: Math.atan2(x, z), elevation: 0, distance, target: [target.x, target.y, target.z] });
+    turn(0, Math.asin(clamp(y / distance, -1, 1)));
+    zoom(1);
+  }
+
+  return { turn, zoom, pan, camera, look, lookFrom, reset: () => Object.assign(state, rest) };
 }
 
 /**

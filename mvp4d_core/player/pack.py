@@ -6,12 +6,15 @@ player shows them as text alone. `avatar.js` has the list of tensors from the re
 """
 
 import gzip
+import hashlib
 import json
 
 import numpy as np
 
 from ..avatar import GaussianAvatar
+from ..avatar.gaussian_avatar import GAUSSIAN_ARRAYS
 from ..avatar.mvp4d_file import FREE_LICENCES
+from ..cameras import Camera, orbit_camera
 from ..errors import InputError
 from ..io import safetensors_numpy
 from ..rig import ARKIT_NAMES, HeadModel, Performance, head_box, rest_parameters, retarget, single_frame
@@ -23,6 +26,7 @@ LEAST_OFFSET = 2e-6  # metres; what a direction moves less than that is left out
 MOST_LOGIT = 30.0  # an opacity is 0 or 1 in half floats long before
 FREE_RANGE = (-3.0, 3.0)  # of sliders whose names are not ARKit's: standard deviations
 MOST_NOTE = 400  # characters
+PORTRAIT_DISTANCE = 1.2  # metres
 
 
 def pack_avatar(
@@ -69,6 +73,7 @@ def pack_avatar(
         "rotations": performance.rotations,
         "translation": performance.translation,
     }
+    target, radius = rest_view(rig)
     texts = {
         "title": title,
         "notes": _notes(avatar),
@@ -76,7 +81,7 @@ def pack_avatar(
         "joint_names": rig.joint_names,
         "expression_range": (0.0, 1.0) if set(rig.expression_names) <= set(ARKIT_NAMES) else FREE_RANGE,
         "fps": performance.fps,
-        "view": _view(rig),
+        "view": {"target": target.tolist(), "radius": radius},
     }
     return gzip.compress(safetensors_numpy.to_bytes(tensors, {"schema": SCHEMA, "player": json.dumps(texts)}), 9, mtime=0)
 
@@ -109,10 +114,34 @@ def _steps(rising: np.ndarray) -> np.ndarray:
     return np.diff(rising, prepend=rising.dtype.type(0)).astype(np.uint32)
 
 
-def _view(rig: HeadModel) -> dict[str, object]:
-    """What the camera looks at: the middle of the head without the shoulders, and how far around it the picture reaches, in metres."""
+def rest_view(rig: HeadModel) -> tuple[np.ndarray, float]:
+    """What the player's camera looks at: the middle of the head without the shoulders (3,), and how far around it the picture reaches, in
+    metres."""
     low, high = head_box(rig)
-    return {"target": ((low + high) / 2).tolist(), "radius": 0.78 * float((high - low)[:2].max())}
+    return (low + high) / 2, 0.78 * float((high - low)[:2].max())
+
+
+def rest_camera(rig: HeadModel, size: int) -> Camera:
+    """The player's camera before anybody moves it, for a square picture of `size` pixels; see orbit.js."""
+    target, radius = rest_view(rig)
+    fov_y = 2 * np.arctan(radius / PORTRAIT_DISTANCE)
+    return orbit_camera(0.0, 0.0, target=target, distance=PORTRAIT_DISTANCE, fov_y=fov_y, width=size, height=size)
+
+
+def pack_digest(avatar: GaussianAvatar, performance: Performance | None, title: str) -> str:
+    """A short key of all that decides what `pack_avatar` gives, much faster than that."""
+    rig, digest = avatar.rig, hashlib.sha256()
+    texts = [SCHEMA, title, avatar.metadata, rig.name, rig.licence, rig.expression_names, rig.joint_names]
+    arrays = [getattr(avatar, name) for name in (*GAUSSIAN_ARRAYS, "binding")]
+    arrays += [rig.v_template, rig.static_offsets, rig.faces, rig.lbs_weights, rig.J_regressor, rig.exprdirs, rig.posedirs, rig.parents]
+    if performance is not None:
+        texts += [performance.fps, performance.expression_names, performance.joint_names]
+        arrays += [performance.expression, performance.rotations, performance.translation]
+    digest.update(json.dumps(texts, sort_keys=True).encode())
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:24]
 
 
 def _notes(avatar: GaussianAvatar) -> list[str]:

@@ -19,15 +19,18 @@ import { createTimeline } from "./timeline.js";
 export { PlayerError } from "./safetensors.js";
 export { readAvatar };
 
+const SETTLED = 120; // milliseconds without a change
+
 /**
  * Fills `element` with a player of `avatar`.
  *
  * @param {HTMLElement} element any size; it is emptied first
  * @param {object} avatar of `readAvatar`
- * @param {{controls?: boolean}} options without `controls` there is the picture alone, which still turns by hand
+ * @param {{controls?: boolean, onSettle?: (state: object) => void}} options without `controls` there is the picture alone, which still
+ *   turns by hand; `onSettle` is told `getState()` each time that a change of pose or camera has come to rest
  * @throws {PlayerError} no WebGL2, or an avatar too large for the device
  */
-export function createPlayer(element, avatar, { controls = true } = {}) {
+export function createPlayer(element, avatar, { controls = true, onSettle = () => {} } = {}) {
   const pose = restPose(avatar);
   const orbit = createOrbit(avatar.view);
   const ending = new AbortController();
@@ -35,6 +38,7 @@ export function createPlayer(element, avatar, { controls = true } = {}) {
   let background = null;
   let panel = null;
   let timeline = null;
+  let settling = 0;
 
   const canvas = make("canvas", {
     tabindex: 0,
@@ -49,9 +53,19 @@ export function createPlayer(element, avatar, { controls = true } = {}) {
     onProblem: (error) => showProblem(element, error),
   });
 
-  function changed() {
+  function showPose() {
     panel?.show(pose);
     stage.invalidate({ pose: true });
+  }
+
+  function changed() {
+    showPose();
+    touched();
+  }
+
+  function touched() {
+    clearTimeout(settling);
+    settling = setTimeout(() => timeline.isPlaying() || onSettle(player.getState()), SETTLED);
   }
 
   function indexOf(names, name, what) {
@@ -87,6 +101,7 @@ export function createPlayer(element, avatar, { controls = true } = {}) {
     setPlaying(playing) {
       timeline.setPlaying(playing);
       stage.invalidate();
+      touched();
     },
     /** Back to the neutral face, looking ahead. */
     reset() {
@@ -95,6 +110,29 @@ export function createPlayer(element, avatar, { controls = true } = {}) {
         values.fill(0);
       }
       changed();
+    },
+    /**
+     * Pose and camera as plain values: `expression` and `joints` by name, those that are not at rest; `camera` as `look` of orbit.js
+     * gives it.
+     */
+    getState() {
+      const turns = avatar.names.joints.map((name) => [name, player.getJoint(name)]);
+      const weights = avatar.names.expressions.map((name, e) => [name, pose.expression[e]]);
+      return {
+        expression: Object.fromEntries(weights.filter(([, value]) => value !== 0)),
+        joints: Object.fromEntries(turns.filter(([, angles]) => angles.some((angle) => angle !== 0))),
+        camera: orbit.look(),
+      };
+    },
+    /** Takes pose and camera of `getState`, also of another avatar's: what this one has no name for is left out. */
+    setState({ expression = {}, joints = {}, camera = null }) {
+      const { expressions, joints: jointNames } = avatar.names;
+      pose.expression.set(expressions.map((name) => finite(Object.hasOwn(expression, name) ? expression[name] : 0)));
+      pose.rotations.set(jointNames.flatMap((name) => (Object.hasOwn(joints, name) ? joints[name].map(finite) : [0, 0, 0])));
+      if (camera) {
+        orbit.lookFrom(camera);
+      }
+      showPose();
     },
     /** Looks through a `Camera` (see renderer.js), fitted into the element, until a hand turns the picture; null lets go of it. */
     setCamera(camera) {
@@ -111,6 +149,7 @@ export function createPlayer(element, avatar, { controls = true } = {}) {
       stage.screenshot({ width, height, background: behind }),
     /** Stops, gives the GPU's memory back and empties the element. */
     dispose() {
+      clearTimeout(settling);
       ending.abort();
       stage.dispose();
       element.replaceChildren();
@@ -129,6 +168,7 @@ export function createPlayer(element, avatar, { controls = true } = {}) {
       fixedCamera = null;
       said.textContent = "";
       stage.invalidate({ view: true });
+      touched();
     },
     onKey(key) {
       if (key === " ") {
@@ -159,6 +199,7 @@ export function createPlayer(element, avatar, { controls = true } = {}) {
     view.append(header(avatar, frame, () => {
       orbit.reset();
       player.setCamera(null);
+      touched();
     }));
     frame.append(timeline.element, panel.element);
   }

@@ -27,7 +27,7 @@ from .performance import (
     single_frame,
 )
 from .performance_files import read_performance, write_performance
-from .performance_library import library_names, library_performance
+from .performance_library import arkit_faces, library_names, library_performance
 from .showcase import showcase_performance
 from .skinning import joint_transforms, pose_features, skin
 from .surface import face_normals, head_box, vertex_normals
@@ -40,6 +40,7 @@ __all__ = [
     "Parameters",
     "Performance",
     "TriangleFrames",
+    "arkit_faces",
     "bound_to_world",
     "convert_performance",
     "face_normals",

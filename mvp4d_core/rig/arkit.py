@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apple's 52 ARKit blend shape names, in the order of ARFaceAnchor's documentation, and their mirror images."""
+"""Apple's 52 ARKit blend shape names, in the order of ARFaceAnchor's documentation, mirror images, and the joints that go along."""
 
 ARKIT_NAMES: tuple[str, ...] = (
     "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft", "eyeWideLeft",
@@ -12,6 +12,8 @@ ARKIT_NAMES: tuple[str, ...] = (
     "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
     "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
 )  # fmt: skip
+
+JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
 
 
 def mirror_name(name: str) -> str:

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
+from ..progress import Progress, silent
+from ..rotations import nearest_rotation
 from .arkit import ARKIT_NAMES
+from .bounded_least_squares import bounded_least_squares
 from .head_model import HeadModel, load_head_model
 from .landmark_motion import (
     Controls,
     LandmarkRig,
-    bounded_least_squares,
     controls_of,
     landmark_basis,
     landmark_positions,
@@ -62,10 +64,18 @@ class HeadMap:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A performance on another head, and by how much (T,) millimetres, root mean square, its points miss those of the first."""
+    """A performance on another head, `motion` (T, L, 3) metres, how its points should move from its face at rest as those of the first do,
+    and `missed` (T, L, 3) metres, what they lack of that.
+    """
 
     performance: Performance
-    residual_mm: np.ndarray
+    motion: np.ndarray
+    missed: np.ndarray
+
+    @property
+    def residual_mm(self) -> np.ndarray:
+        """(T,) root mean square of what is missed, in millimetres."""
+        return 1e3 * np.sqrt((self.missed**2).sum(axis=-1).mean(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,11 @@ def fit_head_map(source: HeadModel, target: HeadModel, joints: tuple[str, ...] |
 
 
 def convert_performance(
-    performance: Performance, source: HeadModel, target: HeadModel, joints: tuple[str, ...] | None = None
+    performance: Performance,
+    source: HeadModel,
+    target: HeadModel,
+    joints: tuple[str, ...] | None = None,
+    progress: Progress = silent,
 ) -> Conversion:
     """A performance of `source` on `target`, within the target's limits; see `fit_head_map` for `joints` and errors.
 
@@ -117,19 +131,21 @@ def convert_performance(
     normal, gram = _normal(basis, controls), basis.T @ basis
     face = np.isin(source.joint_names, FACE_JOINTS)[:, None]
     moved = landmark_positions(pair.source, acted.expression, acted.rotations * face) - pair.source_rest
-    wanted = pair.target_rest + moved @ pair.linear.T
+    motion = moved @ pair.linear.T
+    wanted = pair.target_rest + motion
     values = np.zeros((len(acted), len(controls.names)))
-    missed = wanted - pair.target_rest
-    for _ in range(_ROUNDS):  # the slopes of the rest pose serve every round: the arc of a jaw is gentle
+    missed = motion
+    for done in range(_ROUNDS):  # the slopes of the rest pose serve every round: the arc of a jaw is gentle
         right = missed.reshape(len(acted), -1) @ basis + values @ gram
         values = bounded_least_squares(normal, right, controls.low, controls.high)
         missed = wanted - landmark_positions(pair.target, *unpacked(controls, values, len(target.joint_names)))
+        progress("fit", done + 1, _ROUNDS)
     expression, rotations = unpacked(controls, values, len(target.joint_names))
     for joint, name in enumerate(target.joint_names):
         if name in source.joint_names and name not in FACE_JOINTS:
             rotations[:, joint] = acted.rotations[:, source.joint_names.index(name)]
     converted = Performance(expression, rotations, acted.translation, acted.fps, target.expression_names, target.joint_names)
-    return Conversion(converted, 1e3 * np.sqrt((missed**2).sum(axis=-1).mean(axis=-1)))
+    return Conversion(converted, motion, missed)
 
 
 def perform_on(performance: Performance, model: HeadModel, source: HeadModel | None = None) -> Performance:
@@ -167,9 +183,8 @@ def _pair(source: HeadModel, target: HeadModel, joints: tuple[str, ...] | None) 
 def _similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """(3, 3) scale times rotation that lays points on points with the least squares (Umeyama 1991)."""
     source, target = source - source.mean(axis=0), target - target.mean(axis=0)
-    u, stretch, vt = np.linalg.svd(target.T @ source)
-    sign = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    return (stretch * sign).sum() / (source**2).sum() * (u * sign) @ vt
+    rotation = nearest_rotation(target.T @ source)
+    return (target * (source @ rotation.T)).sum() / (source**2).sum() * rotation
 
 
 def _wanted_motion(pair: _Pair) -> np.ndarray:

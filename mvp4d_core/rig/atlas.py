@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from .surface import connected, edges, openings, parts
+
 _STEPS, _TOLERANCE = 2000, 1e-7  # of the conjugate gradients
 _ROUNDS = 8
 
@@ -15,13 +17,13 @@ def own_atlas(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.n
 
     Each part is cut along the back from its lowest opening behind, or its lowest point, up to its top: the seam is not on the face.
     """
-    parts = _parts(faces, len(vertices))
-    sizes = [int((parts == part).sum()) for part in range(parts.max() + 1)]
+    part_of = np.unique(parts(faces, len(vertices))[faces[:, 0]], return_inverse=True)[1]
+    sizes = np.bincount(part_of)
     order = np.argsort(sizes)[::-1]
     small = min(0.25, 1 / max(len(order) - 1, 1))
     uvs, uv_faces, count = [], np.zeros_like(faces, np.int32), 0
     for rank, part in enumerate(order):
-        mine = np.flatnonzero(parts == part)
+        mine = np.flatnonzero(part_of == part)
         corners, places = _disc(vertices, faces[mine])
         radius, middle = (0.36, (0.5, 0.635)) if rank == 0 else (0.45 * small, ((rank - 0.5) * small, 0.125))
         uvs.append(np.array(middle) + radius * places)
@@ -30,29 +32,9 @@ def own_atlas(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.n
     return np.concatenate(uvs).astype(np.float32), uv_faces
 
 
-def _parts(faces: np.ndarray, vertices: int) -> np.ndarray:
-    """(F,) which connected part each face belongs to."""
-    label = _joined(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]]), vertices)
-    return np.unique(label[faces[:, 0]], return_inverse=True)[1]
-
-
-def _joined(pairs: np.ndarray, count: int) -> np.ndarray:
-    """(count,) the smallest member of the set that each number belongs to, where pairs (n, 2) are of one set."""
-    label = np.arange(count)
-    while True:
-        low = np.minimum(label[pairs[:, 0]], label[pairs[:, 1]])
-        after = label.copy()
-        for column in (0, 1):
-            np.minimum.at(after, pairs[:, column], low)
-        after = after[after]
-        if (after == label).all():
-            return label
-        label = after
-
-
 def _disc(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Corners (n, 3) and their places (m, 2) in the unit disc, of one part."""
-    loops = _openings(faces)
+    loops = openings(faces)
     used = np.unique(faces)
     y, z = vertices[used, 1], vertices[used, 2]
     low = [loop[np.argmin(vertices[loop, 2])] for loop in loops if vertices[loop, 2].min() < z.mean()]
@@ -61,7 +43,7 @@ def _disc(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
     corners, count = _cut(faces, _path(vertices, faces, int(start), int(end)))
     position = np.zeros((count, 3))
     position[corners] = vertices[faces]
-    loops = sorted(_openings(corners), key=lambda loop: -_length(position[loop]))
+    loops = sorted(openings(corners), key=lambda loop: -_length(position[loop]))
     around = np.cumsum(np.linalg.norm(position[loops[0]] - np.roll(position[loops[0]], 1, axis=0), axis=1))
     angle = 2 * np.pi * around / around[-1] - np.pi / 2
     filled = [corners] + [np.stack([loop, np.roll(loop, -1), np.full(len(loop), count + k)], 1) for k, loop in enumerate(loops[1:])]
@@ -74,26 +56,13 @@ def _length(points: np.ndarray) -> float:
     return float(np.linalg.norm(points - np.roll(points, 1, axis=0), axis=1).sum())
 
 
-def _openings(faces: np.ndarray) -> list[np.ndarray]:
-    """The rings of edges that have one face only."""
-    edges = {(int(a), int(b)) for a, b in faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)}
-    following = {b: a for a, b in edges if (b, a) not in edges}
-    rings = []
-    while following:
-        ring = [next(iter(following))]
-        while ring[-1] in following:
-            ring.append(following.pop(ring[-1]))
-        rings.append(np.array(ring[:-1]))
-    return rings
-
-
 def _path(vertices: np.ndarray, faces: np.ndarray, start: int, end: int) -> list[int]:
     """The shortest way along edges that keeps to the back: edges in front cost more (Dijkstra 1959)."""
-    edges = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    ties = edges(faces)
     depth = vertices[:, 2] - vertices[np.unique(faces), 2].min()
-    cost = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1) * (1 + 100 * depth[edges].mean(axis=1))
+    cost = np.linalg.norm(vertices[ties[:, 0]] - vertices[ties[:, 1]], axis=1) * (1 + 100 * depth[ties].mean(axis=1))
     near: dict[int, list[tuple[int, float]]] = {}
-    for (a, b), price in zip(edges.tolist(), cost.tolist(), strict=True):
+    for (a, b), price in zip(ties.tolist(), cost.tolist(), strict=True):
         near.setdefault(a, []).append((b, price))
         near.setdefault(b, []).append((a, price))
     best, came, queue = {start: 0.0}, {start: start}, [(0.0, start)]
@@ -125,8 +94,8 @@ def _cut(faces: np.ndarray, path: list[int]) -> tuple[np.ndarray, int]:
         if other is not None and a < b and frozenset((a, b)) not in seam:
             pairs.append((corner, other - other % 3 + (other + 1) % 3))
             pairs.append((corner - corner % 3 + (corner + 1) % 3, other))
-    points, corners = np.unique(_joined(np.array(pairs).reshape(-1, 2), faces.size), return_inverse=True)
-    return corners.reshape(faces.shape), len(points)
+    corners = connected(np.array(pairs).reshape(-1, 2), faces.size).reshape(faces.shape)
+    return corners, int(corners.max()) + 1
 
 
 def _relaxed(faces: np.ndarray, position: np.ndarray, ring: np.ndarray, pinned: np.ndarray) -> np.ndarray:
@@ -135,22 +104,22 @@ def _relaxed(faces: np.ndarray, position: np.ndarray, ring: np.ndarray, pinned: 
     Edges that come out longer than others, for their length on the head, pull harder in the next of `_ROUNDS`, which evens out the scale
     (after Yoshizawa et al. 2004). Weights stay positive, so that nothing folds over.
     """
-    edges = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
-    lengths = np.linalg.norm(position[edges[:, 0]] - position[edges[:, 1]], axis=1) + 1e-6
-    weights = np.ones(len(edges))
+    ties = edges(faces)
+    lengths = np.linalg.norm(position[ties[:, 0]] - position[ties[:, 1]], axis=1) + 1e-6
+    weights = np.ones(len(ties))
     places = np.zeros((len(position), 2))
     places[ring] = pinned
     for _ in range(_ROUNDS):
-        places = _balanced(edges, weights, ring, places)
-        stretch = (np.linalg.norm(places[edges[:, 0]] - places[edges[:, 1]], axis=1) + 1e-6) / lengths
+        places = _balanced(ties, weights, ring, places)
+        stretch = (np.linalg.norm(places[ties[:, 0]] - places[ties[:, 1]], axis=1) + 1e-6) / lengths
         weights = np.clip(weights * np.sqrt(stretch / np.median(stretch)), 0.02, 50.0)
     return places
 
 
-def _balanced(edges: np.ndarray, weights: np.ndarray, ring: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _balanced(ties: np.ndarray, weights: np.ndarray, ring: np.ndarray, places: np.ndarray) -> np.ndarray:
     """(n, 2) where springs of `weights` hold all points but the ring's; by conjugate gradients from `places`."""
     count = len(places)
-    a, b = edges.T
+    a, b = ties.T
     degree = (np.bincount(a, weights, count) + np.bincount(b, weights, count))[:, None]
     free = np.ones((count, 1))
     free[ring] = 0.0

@@ -10,6 +10,7 @@ from .head_model import HeadModel
 
 SMOOTHING = 1e-3  # metres of a point's own error that the warp may leave: landmarks jitter, faces do not
 _CHUNK = 512
+_CANDIDATES = 24
 
 
 def warp(source: np.ndarray, target: np.ndarray, smoothing: float = SMOOTHING) -> Callable[[np.ndarray], np.ndarray]:
@@ -53,32 +54,40 @@ def carried_regions(source: HeadModel, target: HeadModel, names: tuple[str, ...]
 
 def nearest_on_surface(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Faces (n,) int32 and barycentrics (n, 3) of the nearest points of a mesh, looked for among the 24 faces of nearest middle."""
-    middles = vertices[faces].mean(axis=1)
-    chosen, weights = np.zeros(len(points), np.int32), np.zeros((len(points), 3))
-    for k, point in enumerate(points):
-        near = np.argsort(((middles - point) ** 2).sum(axis=1))[:24]
-        candidates = _closest(vertices[faces[near]], point)
-        best = np.argmin(np.linalg.norm(np.einsum("nk,nkd->nd", candidates, vertices[faces[near]]) - point, axis=1))
-        chosen[k], weights[k] = near[best], candidates[best]
-    return chosen, weights
+    triangles = vertices[faces].astype(np.float64)
+    middles, few = triangles.mean(axis=1), min(_CANDIDATES, len(faces))
+    squares = (middles**2).sum(axis=1)
+    near = [np.argpartition(squares - 2 * chunk @ middles.T, few - 1, axis=1)[:, :few] for chunk in _chunks(points)]
+    return nearest_of_triangles(points, triangles, np.concatenate(near))
 
 
-def _closest(triangles: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """(n, 3) barycentrics of the point of each triangle (n, 3, 3) that is nearest to `point`: inside, or the best of the three sides."""
-    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
-    u, v, w = b - a, c - a, point - a
-    uu, uv, vv, wu, wv = ((x * y).sum(axis=1) for x, y in ((u, u), (u, v), (v, v), (w, u), (w, v)))
+def nearest_of_triangles(points: np.ndarray, triangles: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which (n,) int32 of the triangles (F, 3, 3) is nearest to each of `points` (n, 3), of its `candidates` (n, k) alone, and the
+    barycentrics (n, 3) of the place.
+    """
+    chosen = triangles[candidates]
+    shares = _closest(chosen, points[:, None])
+    places = np.einsum("nkc,nkcd->nkd", shares, chosen)
+    rows, best = np.arange(len(points)), np.linalg.norm(places - points[:, None], axis=-1).argmin(axis=1)
+    return candidates[rows, best].astype(np.int32), shares[rows, best]
+
+
+def _closest(triangles: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(..., 3) barycentrics of the place of each triangle (..., 3, 3) nearest to its point (..., 3): inside, or on the best side."""
+    a, b, c = (triangles[..., k, :] for k in range(3))
+    u, v, w = b - a, c - a, points - a
+    uu, uv, vv, wu, wv = ((x * y).sum(axis=-1) for x, y in ((u, u), (u, v), (v, v), (w, u), (w, v)))
     area = np.maximum(uu * vv - uv**2, 1e-30)
     s, t = (vv * wu - uv * wv) / area, (uu * wv - uv * wu) / area
-    best = np.stack([1 - s - t, s, t], axis=1)
-    outside = best.min(axis=1) < 0
+    best = np.stack([1 - s - t, s, t], axis=-1)
+    outside = best.min(axis=-1) < 0
     distance = np.where(outside, np.inf, 0.0)
     for i, j in ((0, 1), (1, 2), (2, 0)):
-        along = triangles[:, j] - triangles[:, i]
-        share = np.clip(((point - triangles[:, i]) * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-30), 0, 1)
-        off = np.linalg.norm(triangles[:, i] + share[:, None] * along - point, axis=1)
+        start, along = triangles[..., i, :], triangles[..., j, :] - triangles[..., i, :]
+        share = np.clip(((points - start) * along).sum(axis=-1) / np.maximum((along**2).sum(axis=-1), 1e-30), 0, 1)
+        off = np.linalg.norm(start + share[..., None] * along - points, axis=-1)
         side = np.zeros_like(best)
-        side[:, i], side[:, j] = 1 - share, share
+        side[..., i], side[..., j] = 1 - share, share
         better = outside & (off < distance)
         best[better], distance[better] = side[better], off[better]
     return best

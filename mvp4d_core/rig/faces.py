@@ -89,6 +89,10 @@ VISEMES: dict[str, Face] = {
     "oh": {"jawOpen": 0.38, "mouthPucker": 0.45, "mouthFunnel": 0.2},
     "ou": {"jawOpen": 0.16, "mouthPucker": 0.7, "mouthFunnel": 0.2},
 }
+# sounds that press the lips together, what they hold shut, and how firmly
+CLOSING_VISEMES = ("PP", "FF")
+OPENING = ("jawOpen", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight", "mouthFunnel")
+CLOSING = 0.85
 
 
 def both_sides(face: Face, strength: float = 1.0) -> Face:

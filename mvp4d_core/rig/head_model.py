@@ -83,9 +83,9 @@ class HeadModel:
     def __post_init__(self) -> None:
         validate_head_model(self)
 
-    def landmarks(self, vertices: np.ndarray) -> np.ndarray:
-        """The L landmark points (L, 3) on `vertices` (V, 3)."""
-        return np.einsum("lk,lkd->ld", self.landmark_barycentrics, vertices[self.faces[self.landmark_faces]])
+    def landmarks(self, values: np.ndarray) -> np.ndarray:
+        """What any numbers of the vertices (V, ...) are at the L landmarks (L, ...): of vertices (V, 3), the points."""
+        return np.einsum("lk,lk...->l...", self.landmark_barycentrics, values[self.faces[self.landmark_faces]])
 
     def region_mask(self, *names: str) -> np.ndarray:
         """(V,) bool: the vertices of any of the named regions."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a head's landmarks move: the skinning of `skin` for the landmarks alone, many frames at once, and least squares on it.
+"""How a head's landmarks move: the skinning of `skin` for the landmarks alone, many frames at once.
 
 A fit sets *controls*: all expressions of a head, and the axes of some of its joints.
 """
@@ -16,7 +16,6 @@ from .skinning import pose_features
 _AXES = "xyz"
 _STEP = 0.05  # radians either way for the slope of a joint's axis
 _CHUNK = 256  # frames at once, which bounds the memory
-_ROUNDS, _SWEEPS = 20, 12
 # how far a control commonly goes: the prior of the fits
 _WEIGHT_SCALE, _DEVIATION_SCALE, _JOINT_SCALE = 0.5, 1.0, 0.25
 
@@ -132,42 +131,3 @@ def landmark_basis(rig: LandmarkRig, controls: Controls) -> np.ndarray:
     steps = np.concatenate([np.eye(size), -np.eye(size)]) * _STEP
     plus, minus = np.split(landmark_positions(rig, *unpacked(controls, steps, len(rig.parents))), 2)
     return ((plus - minus) / (2 * _STEP)).reshape(size, -1).T
-
-
-def bounded_least_squares(normal: np.ndarray, right: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """(T, M) minima of x normal x / 2 - right x with low <= x <= high, one a row of `right` (T, M); `normal` (M, M) positive definite.
-
-    Primal-dual active sets (Hintermueller, Ito and Kunisch 2002) on all rows at once, then sweeps of coordinate descent, which mend
-    the rare row on which the sets cycle.
-    """
-    return np.concatenate([_bounded(normal, right[start : start + _CHUNK], low, high) for start in range(0, len(right), _CHUNK)])
-
-
-def _bounded(normal: np.ndarray, right: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    size = len(normal)
-    values = np.linalg.solve(normal, right.T).T
-    below, above = values < low, values > high
-    open_rows = np.flatnonzero((below | above).any(axis=1))
-    curvature = np.diag(normal)
-    for _ in range(_ROUNDS):
-        if not len(open_rows):
-            break
-        lows, highs = below[open_rows], above[open_rows]
-        free = ~(lows | highs)
-        fixed = np.where(lows, low, 0) + np.where(highs, high, 0)
-        matrices = np.where(free[:, :, None] & free[:, None, :], normal, 0) + (~free)[:, :, None] * np.eye(size)
-        wanted = np.where(free, right[open_rows] - fixed @ normal, fixed)
-        values[open_rows] = np.linalg.solve(matrices, wanted[..., None])[..., 0]
-        pull = (right[open_rows] - values[open_rows] @ normal) / curvature  # towards where each value would go
-        below[open_rows] = values[open_rows] + np.where(lows, pull, 0) < low
-        above[open_rows] = values[open_rows] + np.where(highs, pull, 0) > high
-        same = ((below[open_rows] == lows) & (above[open_rows] == highs)).all(axis=1)
-        open_rows = open_rows[~same]
-    values = np.clip(values, low, high)
-    for _ in range(_SWEEPS if len(open_rows) else 0):
-        rows = values[open_rows]
-        for j in range(size):
-            step = (right[open_rows, j] - rows @ normal[j]) / curvature[j]
-            rows[:, j] = np.clip(rows[:, j] + step, low[j], high[j])
-        values[open_rows] = rows
-    return values

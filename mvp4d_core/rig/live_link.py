@@ -10,8 +10,11 @@ Timecodes are `HH:MM:SS:FF` or `HH:MM:SS;FF` (drop frame), FF with or without a 
 which the file does not say: it is read off the largest FF, and `fps` overrules it. Dropped frames are filled too: the result is evenly
 spaced, as finely as the rows are.
 
-Rotations follow the app's streams: yaw turns to the subject's left, pitch raises the face, roll tilts to the subject's right shoulder,
-applied roll first, then pitch, then yaw. Radians by default; some writers give degrees, or half turns (-1..1 for -180..180 degrees).
+Rotations are applied roll first, then pitch, then yaw. Their signs are documented nowhere and were read off public takes. The eyes' yaw
+turns to the subject's right and their pitch looks down: both go exactly against the eyeLook weights, at 0.61 radians for a weight of 1. The
+head's yaw turns to the subject's left and its pitch raises the face, since the eyes of a head that sways before the phone stay on it.
+Roll, taken to tilt to the subject's right shoulder, is a guess. Radians by default; some writers give degrees, or half turns (-1..1 for
+-180..180 degrees).
 """
 
 import csv
@@ -30,10 +33,9 @@ from ..io.atomic import atomic_text
 from ..io.limits import MIB, Limits
 from ..io.reading import open_input
 from ..rotations import axis_angle_to_matrix, axis_angle_to_quaternion, multiply_quaternions, quaternion_to_axis_angle
-from .arkit import ARKIT_NAMES
+from .arkit import ARKIT_NAMES, JOINT_NAMES
 from .performance import Performance
 
-JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
 Angles = Literal["radians", "degrees", "half-turns"]
 Eyes = Literal["auto", "looks", "joints"]
 _LIMITS = Limits(file_bytes=512 * MIB)
@@ -41,6 +43,7 @@ _MOST_ROWS, _MOST_FPS = 1_000_000, 240.0
 _UNITS: dict[str, float] = {"radians": 1.0, "degrees": math.pi / 180, "half-turns": math.pi}
 _HEAD = {"neck": "Head", "left_eye": "LeftEye", "right_eye": "RightEye"}
 _TURNS = ("Yaw", "Pitch", "Roll")
+_EYE_SIGNS = np.array([-1.0, -1.0, 1.0])  # of the eyes' yaw, pitch and roll against the head's
 _TIMECODE = re.compile(r"^(\d{1,3}):(\d{1,2}):(\d{1,2})([:;])(\d{1,3})(?:\.(\d{1,9}))?$", re.ASCII)
 _RATES = (24.0, 25.0, 30.0, 48.0, 50.0, 60.0, 90.0, 100.0, 120.0, 240.0)
 _USUAL = 60.0
@@ -120,7 +123,7 @@ def parse_live_link(text: str, options: LiveLinkOptions) -> Performance:
     rotations = np.zeros((len(even), len(JOINT_NAMES), 3))
     for joint, prefix in _HEAD.items():
         turns = np.stack([table.get((prefix + turn).lower(), np.zeros(len(even))) for turn in _TURNS], axis=1)
-        rotations[:, JOINT_NAMES.index(joint)] = yaw_pitch_roll_to_axis_angle(turns * _UNITS[options.angles])
+        rotations[:, JOINT_NAMES.index(joint)] = yaw_pitch_roll_to_axis_angle(turns * _signs(joint) * _UNITS[options.angles])
     looks = [column for column, name in enumerate(ARKIT_NAMES) if name.startswith("eyeLook")]
     by_weights = options.eyes == "looks" or (options.eyes == "auto" and bool(np.any(weights[:, looks])))
     if by_weights:
@@ -152,7 +155,7 @@ def save_live_link(performance: Performance, path: str | Path) -> None:
         header += [prefix + turn for turn in _TURNS]
         known = joint in performance.joint_names
         rotation = performance.rotations[:, performance.joint_names.index(joint)] if known else np.zeros((len(performance), 3))
-        table += list(axis_angle_to_yaw_pitch_roll(rotation).T)
+        table += list((axis_angle_to_yaw_pitch_roll(rotation) * _signs(joint)).T)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
@@ -189,6 +192,11 @@ def level_head(performance: Performance) -> Performance:
     middle = axis_angle_to_quaternion(np.median(rotations[:, joint], axis=0)) * [1, -1, -1, -1]
     rotations[:, joint] = quaternion_to_axis_angle(multiply_quaternions(middle, axis_angle_to_quaternion(rotations[:, joint])))
     return replace(performance, rotations=rotations)
+
+
+def _signs(joint: str) -> np.ndarray:
+    """(3,) of yaw, pitch and roll in a take against `yaw_pitch_roll_to_axis_angle`."""
+    return _EYE_SIGNS if joint.endswith("eye") else np.ones(3)
 
 
 def yaw_pitch_roll_to_axis_angle(turns: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..rotations import nearest_rotation
 from .head_model import HeadModel
 
 REGION, JAW = "mouth_cavity", "jaw"
@@ -65,7 +66,7 @@ def with_mouth(model: HeadModel) -> HeadModel:
             "lbs_weights": np.tile(bones[int(part.upper)], (added, 1)),
         }
         for name, parts in arrays.items():
-            soft = np.tile(_at_landmarks(model, getattr(model, name), part.lip), (rows, *[1] * (parts[0].ndim - 1)))
+            soft = np.tile(model.landmarks(getattr(model, name))[list(part.lip)], (rows, *[1] * (parts[0].ndim - 1)))
             share = part.softness.reshape(-1, *[1] * (parts[0].ndim - 1)) if name in rigid else 1.0
             parts.append(part.vertices if name == "v_template" else share * soft + ((1 - share) * rigid[name] if name in rigid else 0.0))
         grid, places = _grid(rows, len(part.lip), upper=part.upper)
@@ -178,22 +179,13 @@ def _walls(upper: np.ndarray, lower: np.ndarray) -> list[tuple[np.ndarray, np.nd
     return walls
 
 
-def _at_landmarks(model: HeadModel, array: np.ndarray, landmarks: tuple[int, ...]) -> np.ndarray:
-    """(n, ...) a per-vertex array (V, ...) at some landmarks."""
-    corners = model.faces[model.landmark_faces[list(landmarks)]]
-    return np.einsum("lk,lk...->l...", model.landmark_barycentrics[list(landmarks)], array[corners])
-
-
 def _bone_directions(model: HeadModel, pivot: np.ndarray, points: np.ndarray) -> np.ndarray:
     """(n, 3, E) how far each expression at full weight carries `points` (n, 3) if they go with the chin as with a bone.
 
     The bone turns about the jaw's joint as the chin does at best (Kabsch 1976), and shifts by what is then left of the chin's motion.
     """
-    chin = _at_landmarks(model, model.v_template, _CHIN) - pivot
-    moved = chin[..., None] + _at_landmarks(model, model.exprdirs, _CHIN)
-    left, _, right = np.linalg.svd(np.einsum("lde,lf->edf", moved, chin))
-    flip = np.ones((moved.shape[2], 3))
-    flip[:, 2] = np.sign(np.linalg.det(left @ right))
-    turns = (left * flip[:, None]) @ right
+    chin = model.landmarks(model.v_template)[list(_CHIN)] - pivot
+    moved = chin[..., None] + model.landmarks(model.exprdirs)[list(_CHIN)]
+    turns = nearest_rotation(np.einsum("lde,lf->edf", moved, chin))
     shifts = (moved - np.einsum("edf,lf->lde", turns, chin)).mean(axis=0)
     return np.einsum("edf,nf->nde", turns - np.eye(3), points - pivot) + shifts

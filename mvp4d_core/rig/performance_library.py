@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Performances by name, written in ARKit's names: faces that come and go, action units one by one, speech, gaze, nod, shake, idling."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ..errors import InputError
-from .arkit import ARKIT_NAMES
+from .arkit import ARKIT_NAMES, JOINT_NAMES
 from .easing import ease
-from .faces import ACTION_UNITS, EXPRESSIONS, VISEMES, Face, both_sides
+from .faces import ACTION_UNITS, CLOSING, CLOSING_VISEMES, EXPRESSIONS, OPENING, VISEMES, Face, both_sides
 from .idle import blink_track, gaze_track, sway_track
 from .motion_limits import limit_performance
 from .performance import Performance
 
-JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
 _NECK, _EYES = JOINT_NAMES.index("neck"), [JOINT_NAMES.index("left_eye"), JOINT_NAMES.index("right_eye")]
 _COLUMN = {name: column for column, name in enumerate(ARKIT_NAMES)}
 MOST_SECONDS = 3600.0
@@ -80,6 +79,18 @@ def library_face(name: str, strength: float = 1.0) -> Performance:
     return limit_performance(Performance(stage.expression, stage.rotations, np.zeros((1, 3)), 24.0, ARKIT_NAMES, JOINT_NAMES))
 
 
+def arkit_faces(faces: Sequence[Mapping[str, float]]) -> Performance:
+    """One frame for each of some faces, told by ARKit's full names; the joints stay at rest. InputError for other names."""
+    expression = np.zeros((len(faces), len(ARKIT_NAMES)))
+    for frame, weights in enumerate(faces):
+        for name, weight in weights.items():
+            if name not in _COLUMN:
+                raise InputError(f"`{name}` is none of ARKit's 52 expressions.")
+            expression[frame, _COLUMN[name]] = weight
+    still = np.zeros((len(faces), len(JOINT_NAMES), 3))
+    return Performance(expression, still, still[:, 0], 24.0, ARKIT_NAMES, JOINT_NAMES)
+
+
 def motion_units() -> list[tuple[str, float]]:
     """The action units of the clip `range_of_motion` in its order, each with the second of its peak."""
     names = [*ACTION_UNITS, *(name for name, _ in _LOOKS + _TURNS)]
@@ -143,9 +154,8 @@ def _speak(stage: _Stage) -> None:
     for viseme, length in _SENTENCE:
         lead, lag = 0.06, 0.08
         track = ease(stage.times, [(start - lead, 0), (start + 0.4 * length, 1), (start + 0.6 * length, 1), (start + length + lag, 0)])
-        if viseme in ("PP", "FF"):
-            for name in ("jawOpen", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight", "mouthFunnel"):
-                stage.expression[:, _COLUMN[name]] *= 1 - 0.85 * track
+        if viseme in CLOSING_VISEMES:
+            stage.expression[:, [_COLUMN[name] for name in OPENING]] *= 1 - CLOSING * track[:, None]
         stage.add(VISEMES[viseme], track)
         start += length
     beats = ((0, 0), (0.6, 2.5), (1.1, -1), (1.8, 3), (2.4, -1.5), (3.2, 1), (3.9, 3.5), (4.6, 0), (5, 0))

@@ -3,13 +3,13 @@
 
 import numpy as np
 
-from .arkit import ARKIT_NAMES
+from .arkit import ARKIT_NAMES, JOINT_NAMES
 from .arkit_map import perform_on
 from .easing import ease
-from .head_model import HeadModel, load_head_model
+from .head_model import HeadModel
 from .performance import Performance
 
-# (time in beats, value) knots; one beat is a twelfth of the performance. Written for the ARKit names; heads without one of them skip it.
+# (time in beats, value) knots; one beat is a twelfth of the performance.
 _TRACKS: dict[str, list[tuple[float, float]]] = {
     # speech-like syllables in the first four beats: jaw and lips alternate
     "jawOpen": [(0, 0), (0.3, 0.35), (0.6, 0.05), (0.9, 0.5), (1.3, 0.1), (1.7, 0.4), (2.0, 0.05), (2.4, 0.3), (2.8, 0.1), (3.2, 0.45),
@@ -53,20 +53,16 @@ BEATS = 12.0
 def showcase_performance(model: HeadModel, *, fps: float = 24.0, seconds: float = 6.0) -> Performance:
     """Speech-like jaw and lips, blinks, brows, a smile, gaze and a head turn, starting and ending at rest.
 
-    A head that has none of ARKit's expressions, as FLAME, does what comes nearest on its own (see `perform_on`).
+    A head without ARKit's expressions, as FLAME, does what comes nearest on its own (see `perform_on`).
     """
-    if not set(ARKIT_NAMES) & set(model.expression_names):
-        return perform_on(showcase_performance(load_head_model(), fps=fps, seconds=seconds), model)
     frames = max(2, round(fps * seconds))
     times = np.arange(frames) / (frames - 1) * BEATS
-    expression = np.zeros((frames, len(model.expression_names)), np.float32)
+    expression = np.zeros((frames, len(ARKIT_NAMES)), np.float32)
     for name, knots in _TRACKS.items():
-        if name in model.expression_names:
-            expression[:, model.expression_names.index(name)] = ease(times, knots)
-    rotations = np.zeros((frames, len(model.joint_names), 3), np.float32)
+        expression[:, ARKIT_NAMES.index(name)] = ease(times, knots)
+    rotations = np.zeros((frames, len(JOINT_NAMES), 3), np.float32)
     for joints, knots in ((("left_eye", "right_eye"), _EYES), (("neck",), _NECK)):
         degrees = np.stack([ease(times, [(t, v[axis]) for t, v in knots]) for axis in range(3)], axis=-1)
         for joint in joints:
-            if joint in model.joint_names:
-                rotations[:, model.joint_names.index(joint)] = np.deg2rad(degrees)
-    return Performance(expression, rotations, np.zeros((frames, 3), np.float32), fps, model.expression_names, model.joint_names)
+            rotations[:, JOINT_NAMES.index(joint)] = np.deg2rad(degrees)
+    return perform_on(Performance(expression, rotations, np.zeros((frames, 3), np.float32), fps, ARKIT_NAMES, JOINT_NAMES), model)

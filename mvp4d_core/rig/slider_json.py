@@ -25,12 +25,11 @@ from ..errors import FormatError
 from ..io.atomic import atomic_text
 from ..io.limits import MIB, Limits
 from ..io.reading import open_input
-from ..rotations import matrix_to_quaternion, quaternion_to_axis_angle
-from .arkit import ARKIT_NAMES
+from ..rotations import matrix_to_quaternion, nearest_rotation, quaternion_to_axis_angle
+from .arkit import ARKIT_NAMES, JOINT_NAMES
 from .performance import Performance
 
 SCHEMA = "mvp4d-sliders/1"
-JOINT_NAMES = ("root", "neck", "jaw", "left_eye", "right_eye")
 _LIMITS = Limits(file_bytes=256 * MIB)
 _MOST_FRAMES, _MOST_NAMES = 200_000, 2000
 _BLENDSHAPES = ("faceBlendshapes", "face_blendshapes", "blendshapes")
@@ -171,10 +170,9 @@ def _neck(matrices: Any, where: str) -> dict[str, list[float]]:
     if numbers.size != 16 or not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e6:
         raise FormatError(f"the transformation matrix of {where} must be 4 by 4 numbers.")
     linear = (numbers.reshape(4, 4).T if by_columns else numbers.reshape(4, 4))[:3, :3]
-    u, stretch, vt = np.linalg.svd(linear)
-    if stretch[-1] < 1e-6 or np.linalg.det(u @ vt) < 0:
+    if np.linalg.norm(linear, -2) < 1e-6 or np.linalg.det(linear) < 0:  # the least stretch, and a mirror
         raise FormatError(f"the transformation matrix of {where} must be a rotation with a scale.")
-    return {"neck": np.rad2deg(quaternion_to_axis_angle(matrix_to_quaternion(u @ vt))).tolist()}
+    return {"neck": np.rad2deg(quaternion_to_axis_angle(matrix_to_quaternion(nearest_rotation(linear)))).tolist()}
 
 
 def _numbers(value: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .crops import crop_square
-from .face_models import FaceModels
+from .face_models import SAME_FACE, FaceModels, overlap
 from .landmark_sets import FACE_OVAL, LEFT_IRIS, RIGHT_IRIS
 
 _CROP_SIDE = 512
@@ -93,19 +93,12 @@ def _add_new(models: FaceModels, picture: np.ndarray, boxes: np.ndarray, faces: 
     """`faces` and those of `boxes` that the face mesh confirms and that are not among them."""
     faces = list(faces)
     for box in boxes:
-        if any(_same(box, face.box) for face in faces):
+        if any(overlap(box, face.box) > SAME_FACE for face in faces):
             continue
         face = measure_face(models, picture, box)
-        if face is not None and not any(_same(face.box, other.box) for other in faces):
+        if face is not None and not any(overlap(face.box, other.box) > SAME_FACE for other in faces):
             faces.append(face)
     return faces
-
-
-def _same(box: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two boxes are of one face: they share more than 30 % of their union."""
-    shared = np.prod(np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None))
-    union = np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - shared
-    return bool(shared > 0.3 * union)
 
 
 def measure_face(models: FaceModels, picture: np.ndarray, box: np.ndarray) -> Face | None:

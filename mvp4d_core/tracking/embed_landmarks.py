@@ -108,11 +108,13 @@ def _camera(azimuth: float, elevation: float, target: np.ndarray, reach: float) 
 def _draw(vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, camera: Camera) -> np.ndarray:
     """(H, W, 3) in 0..1 on white, lit from the front and above."""
     buffers = rasterize_mesh(vertices, faces, camera, supersample=2)
-    pixels = interpolate(buffers, faces, np.concatenate([colours, vertex_normals(vertices, faces)], axis=1))
-    normal = pixels[..., 3:] / np.maximum(np.linalg.norm(pixels[..., 3:], axis=-1, keepdims=True), 1e-6)
-    shade = 0.42 + 0.62 * np.clip(normal @ _LIGHT, 0, 1)
-    image = np.where(buffers.mask[..., None], pixels[..., :3] * shade[..., None], 1.0)
-    return np.clip(image.reshape(SIZE, 2, SIZE, 2, 3).mean((1, 3)), 0, 1)
+    covered = interpolate(buffers, faces, np.concatenate([colours, vertex_normals(vertices, faces)], axis=1))[buffers.mask]
+    colour, normal = covered[:, :3], covered[:, 3:]
+    lengths = np.sqrt(np.einsum("nd,nd->n", normal, normal))
+    shade = 0.42 + 0.62 * np.clip(normal @ _LIGHT / np.maximum(lengths, 1e-6), 0, 1)
+    image = np.ones((2 * SIZE, 2 * SIZE, 3))
+    image[buffers.mask] = colour * shade[:, None]
+    return np.clip((image[::2, ::2] + image[::2, 1::2] + image[1::2, ::2] + image[1::2, 1::2]) / 4, 0, 1)
 
 
 def _cast(vertices: np.ndarray, head: HeadModel, camera: Camera, points: np.ndarray) -> np.ndarray:

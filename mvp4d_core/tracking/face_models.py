@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NETWORKS = ("short_range", "full_range", "mesh", "matte")  # the first looks at faces within two metres, the second within five
 _LEAST_PRESENCE = 0.5
-_SAME_FACE = 0.3  # intersection over union from which candidates are one face
+SAME_FACE = 0.3  # intersection over union of boxes from which they are one face's
 _SAME_SQUARE = 0.5  # the same for the squares that the mesh looks at
 _MARGIN = 1.5  # of those squares, in units of the face's box
 _MAX_FACES = 16
@@ -95,7 +95,7 @@ class FaceModels:
         squares: list[Square] = []
         for candidate in self._detect("short_range", picture)[:_MAX_FACES]:
             square = _square_around(candidate.box, candidate.eyes)
-            squares = [*(other for other in squares if _overlap(_upright(square), _upright(other)) <= _SAME_SQUARE), square]
+            squares = [*(other for other in squares if overlap(_upright(square), _upright(other)) <= _SAME_SQUARE), square]
         found = [points for square in squares if (points := self._mesh(picture, square)) is not None]
         return np.array(found, np.float64).reshape(-1, LANDMARKS, 3)
 
@@ -194,14 +194,14 @@ def merge_candidates(candidates: list[Candidate]) -> list[Candidate]:
     merged = []
     while left:
         best = left[0]
-        group = [other for other in left if _overlap(other.box, best.box) > _SAME_FACE]
+        group = [other for other in left if overlap(other.box, best.box) > SAME_FACE]
         if not group:
             return [*merged, best]
         weights = np.array([other.score for other in group]) / sum(other.score for other in group)
         box = np.tensordot(weights, np.stack([other.box for other in group]), 1)
         eyes = np.tensordot(weights, np.stack([other.eyes for other in group]), 1)
         merged.append(Candidate(box, eyes, best.score))
-        left = [other for other in left if _overlap(other.box, best.box) <= _SAME_FACE]
+        left = [other for other in left if overlap(other.box, best.box) <= SAME_FACE]
     return merged
 
 
@@ -237,8 +237,8 @@ def _upright(square: Square) -> np.ndarray:
     return np.concatenate([square.centre - square.side / 2, square.centre + square.side / 2])
 
 
-def _overlap(box: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union."""
+def overlap(box: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of boxes (4,) x0, y0, x1, y1."""
     shared = float(np.prod(np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None)))
     union = float(np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2])) - shared
     return shared / union if union > 0 else 0.0

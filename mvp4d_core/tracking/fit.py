@@ -1,38 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parametric fit: identity, expression, eye gaze, pose and focal length of a head to 478 face points of one picture.
 
-Levenberg-Marquardt with analytic derivatives on the corners of the landmark triangles (blend shapes are linear, and only joints that do not
-carry one another turn), weights re-estimated with the Geman-McClure function, and box limits kept exactly at every step. The head's own
-motion is folded into the camera: root and neck stay at rest. Priors: identity N(0, 1) per direction, expressions sparse, focal length
-log-normal.
+Levenberg-Marquardt with analytic derivatives (`point_rig`), weights re-estimated with the Geman-McClure function, and box limits kept
+exactly at every step. The head's own motion is folded into the camera: root and neck stay at rest. Priors: identity N(0, 1) per direction,
+expressions sparse, focal length log-normal.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sparse
-from scipy.optimize import lsq_linear
 
 from ..cameras import Camera
 from ..rig import ARKIT_NAMES, HeadModel, Parameters
+from ..rig.bounded_least_squares import bounded_least_squares
 from ..rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
 from . import landmark_sets as sets
+from .pinhole import first_pose, seen_from_pinhole
+from .point_rig import PointRig, point_derivatives, point_rig, posed_points, turning_joints, turns
 
 FOCAL_35MM = 50.0  # mm: an ordinary portrait lens on a 36 x 24 mm frame
-_FRAME_DIAGONAL = 43.267  # mm
+FRAME_DIAGONAL = 43.267  # mm, of that frame
 _FOCAL_SIGMA = 0.35  # of the logarithm
 _FOCAL_BOUNDS = (20.0, 300.0)  # mm on the same frame
 _NOISE = 0.025  # of the distance between the eyes: what a landmark may be off by without the shape bending to it
 OUTLIER = 0.10  # of the same: beyond it a landmark loses its say
 _EXPRESSION_SIGMA = 0.45
 _GAZE_SIGMA = np.radians(12)
-_GAZE_BOUND = np.radians(40)
-_JAW_BOUND = np.radians(30)
 _ROUNDS, _STEPS = 5, 8
-
-# joints that may turn: (name, bounds of pitch, bounds of yaw); the jaw only on heads whose expressions do not open it
-_EYES = tuple((name, (-_GAZE_BOUND, _GAZE_BOUND), (-_GAZE_BOUND, _GAZE_BOUND)) for name in ("left_eye", "right_eye"))
-_JAW = ("jaw", (0.0, _JAW_BOUND), (-0.08, 0.08))
 
 
 @dataclass(frozen=True)
@@ -80,20 +74,6 @@ def landmark_importance() -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _LandmarkRig:
-    """What of a head the landmarks need: n corner vertices, K = S + E blend directions, M turning joints."""
-
-    base: np.ndarray  # (n, 3)
-    basis: np.ndarray  # (n, 3, K)
-    joint_base: np.ndarray  # (M, 3)
-    joint_basis: np.ndarray  # (M, 3, K)
-    joint_weights: np.ndarray  # (n, M)
-    joint_correctives: np.ndarray  # (n, 3, M, 9)
-    gather: sparse.csr_matrix  # (478, n)
-    turning: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class _State:
     """The unknowns: rotation and translation of the head in the camera, log focal length, blend weights (K,), angles (M, 2) pitch and
     yaw.
@@ -122,59 +102,35 @@ class _State:
 
 def fit_head(model: HeadModel, landmarks: np.ndarray, width: int, height: int) -> Fit:
     """Fits `model` to `landmarks` (478, 3): pixels of a picture of width x height, and relative depth, which only starts the pose."""
-    rig, joints = _landmark_rig(model)
+    rig, joints = _landmark_rig(model), turning_joints(model)
     scale = face_scale(landmarks)
     centre = np.array([width, height]) / 2
-    unit = np.hypot(width, height) / _FRAME_DIAGONAL  # px per mm of focal length
-    state = _start(rig, landmarks, centre, FOCAL_35MM * unit)
-    lower, upper, inverse_sigma = _limits(model, rig, joints, unit)
+    unit = np.hypot(width, height) / FRAME_DIAGONAL  # px per mm of focal length
+    seen = landmarks - np.append(centre, 0.0)
+    focal = FOCAL_35MM * unit
+    state = _State(*first_pose(rig.base, seen, focal), float(np.log(focal)), np.zeros(rig.basis.shape[2]), np.zeros((len(joints), 2)))
+    lower, upper, inverse_sigma = _limits(model, joints, unit)
     importance = landmark_importance()
     belief = np.ones(sets.LANDMARKS)
     for round_index in range(_ROUNDS):
         roots = _residual_roots(landmarks[:, :2], importance * belief) / (_NOISE * scale)
-        state = _descend(rig, state, landmarks[:, :2], centre, roots, lower, upper, _priors(rig, model, state, inverse_sigma, unit))
-        points, _ = _points(rig, state)
-        pixels = _project(state, points, centre)
+        state = _descend(rig, state, seen[:, :2], roots, lower, upper, _priors(model, state, inverse_sigma, unit))
+        pixels = _seen(rig, state)[0] + centre
         distance = np.linalg.norm(pixels - landmarks[:, :2], axis=1) / scale
-        belief = (1 + (distance / OUTLIER) ** 2) ** -2 * _facing(model, rig, state)
+        belief = (1 + (distance / OUTLIER) ** 2) ** -2 * _facing(model, state)
         if round_index == 0:
             belief = np.maximum(belief, 0.3)  # a first fit is too rough to condemn anything
     return _result(model, state, joints, landmarks, pixels, belief, width, height)
 
 
-def _landmark_rig(model: HeadModel) -> tuple[_LandmarkRig, list[tuple]]:
-    """The part of the head that the landmarks see, and the joints that turn."""
-    corners = model.faces[model.landmark_faces]
-    ids, inverse = np.unique(corners, return_inverse=True)
-    rows = np.repeat(np.arange(len(corners)), 3)
-    gather = sparse.csr_matrix(
-        (model.landmark_barycentrics.ravel().astype(np.float64), (rows, inverse.ravel())), shape=(len(corners), len(ids))
-    )
-    joints = turning_joints(model)
-    turning = tuple(model.joint_names.index(joint[0]) for joint in joints)
-    basis = np.concatenate([model.shapedirs, model.exprdirs], axis=2).astype(np.float64)
-    regressor = model.J_regressor[list(turning)].astype(np.float64)
-    correctives = model.posedirs.reshape(len(model.v_template), 3, -1, 9)[ids]
-    rig = _LandmarkRig(
-        base=model.v_template[ids].astype(np.float64) + model.static_offsets[ids],
-        basis=basis[ids],
-        joint_base=regressor @ model.v_template,
-        joint_basis=np.einsum("jv,vdk->jdk", regressor, basis, optimize=True),
-        joint_weights=model.lbs_weights[ids][:, list(turning)].astype(np.float64),
-        joint_correctives=correctives[:, :, [j - 1 for j in turning]].astype(np.float64),
-        gather=gather,
-        turning=turning,
-    )
-    return rig, joints
+def _landmark_rig(model: HeadModel) -> PointRig:
+    """The landmarks by identity and expression, identity first."""
+    basis = np.concatenate([model.shapedirs, model.exprdirs], axis=2)
+    names = tuple(name for name, *_ in turning_joints(model))
+    return point_rig(model, basis, names, model.faces[model.landmark_faces], model.landmark_barycentrics)
 
 
-def turning_joints(model: HeadModel) -> list[tuple]:
-    """The joints that may turn, each a name and bounds of its pitch and yaw: the eyes, and the jaw where no expression opens it."""
-    wanted = _EYES if "jawOpen" in model.expression_names else (*_EYES, _JAW)
-    return [joint for joint in wanted if joint[0] in model.joint_names]
-
-
-def _limits(model: HeadModel, rig: _LandmarkRig, joints: list[tuple], unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _limits(model: HeadModel, joints: list[tuple], unit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lower and upper bounds of the unknowns, and one over the priors' standard deviations of blend weights and angles."""
     shapes = len(model.shape_names)
     arkit = np.array([name in ARKIT_NAMES for name in model.expression_names], bool)
@@ -184,85 +140,22 @@ def _limits(model: HeadModel, rig: _LandmarkRig, joints: list[tuple], unit: floa
         low.append([pitch[0], yaw[0]])
         high.append([pitch[1], yaw[1]])
     # the eyes' own joints carry the gaze, and no face point is on the tongue: these expressions stay at rest
-    still = tuple(name for name in ("eyeLook" if rig.turning else "", "tongueOut") if name)
+    still = tuple(name for name in ("eyeLook" if joints else "", "tongueOut") if name)
     low, high = np.concatenate(low), np.concatenate(high)
     high[[7 + shapes + i for i, name in enumerate(model.expression_names) if name.startswith(still)]] = 1e-9
     spread = np.concatenate([np.ones(shapes), np.where(arkit, _EXPRESSION_SIGMA, 1.0), np.full(2 * len(joints), _GAZE_SIGMA)])
     return low, high, 1 / spread
 
 
-def _start(rig: _LandmarkRig, landmarks: np.ndarray, centre: np.ndarray, focal: float) -> _State:
-    """Pose of the mean face by a similarity to MediaPipe's points in pixels and relative depth (Umeyama 1991)."""
-    points = rig.gather @ rig.base
-    source, target = points - points.mean(axis=0), landmarks - landmarks.mean(axis=0)
-    u, _, vt = np.linalg.svd(target.T @ source)
-    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = u @ flip @ vt
-    scale = np.linalg.norm(target[:, :2]) / np.linalg.norm((source @ rotation.T)[:, :2])
-    depth = focal / scale
-    middle = np.append((landmarks[:, :2].mean(axis=0) - centre) / scale, depth)
-    return _State(
-        rotation,
-        middle - rotation @ points.mean(axis=0),
-        float(np.log(focal)),
-        np.zeros(rig.basis.shape[2]),
-        np.zeros((len(rig.turning), 2)),
-    )
-
-
-def turns(angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R = R_y(yaw) R_x(pitch) of angles (M, 2) and its derivatives: (M, 3, 3) and (M, 2, 3, 3)."""
-    zero = np.zeros(len(angles))
-    pitch = axis_angle_to_matrix(np.stack([angles[:, 0], zero, zero], axis=1))
-    yaw = axis_angle_to_matrix(np.stack([zero, angles[:, 1], zero], axis=1))
-    about_x = np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]], np.float64)
-    about_y = np.array([[0, 0, 1], [0, 0, 0], [-1, 0, 0]], np.float64)
-    return yaw @ pitch, np.stack([yaw @ about_x @ pitch, about_y @ yaw @ pitch], axis=1)
-
-
-def _points(rig: _LandmarkRig, state: _State) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks in head space (478, 3) and their derivatives by blend weights and angles (478, 3, K + 2 M)."""
-    vertices = rig.base + rig.basis @ state.blend
-    matrices, turned = turns(state.angles)
-    joints = rig.joint_base + rig.joint_basis @ state.blend
-    moved = vertices.copy()
-    by_blend = rig.basis.copy()
-    by_angle = np.zeros((*vertices.shape, len(matrices), 2))
-    for m, matrix in enumerate(matrices):
-        weight = rig.joint_weights[:, m, None]
-        correction = rig.joint_correctives[:, :, m] @ (matrix - np.eye(3)).ravel()
-        offset = vertices - joints[m]
-        moved += weight * (offset @ (matrix - np.eye(3)).T) + correction
-        active = np.nonzero(rig.joint_weights[:, m])[0]
-        relative = rig.basis[active] - rig.joint_basis[m]
-        by_blend[active] += rig.joint_weights[active, m, None, None] * np.einsum("ab,nbk->nak", matrix - np.eye(3), relative)
-        for axis in range(2):
-            by_angle[:, :, m, axis] = weight * (offset @ turned[m, axis].T) + rig.joint_correctives[:, :, m] @ turned[m, axis].ravel()
-    derivative = np.concatenate([by_blend, by_angle.reshape(*vertices.shape, -1)], axis=2)
-    count = len(vertices)
-    return rig.gather @ moved, (rig.gather @ derivative.reshape(count, -1)).reshape(-1, 3, derivative.shape[2])
-
-
-def _project(state: _State, points: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    in_camera = points @ state.rotation.T + state.translation
-    return np.exp(state.log_focal) * in_camera[:, :2] / np.maximum(in_camera[:, 2:], 1e-3) + centre
-
-
-def _jacobian(state: _State, points: np.ndarray, by_form: np.ndarray) -> np.ndarray:
-    """(478, 2, 7 + K + 2 M): pixels by small rotation, translation, log focal length, blend weights and angles."""
-    turned = points @ state.rotation.T
-    in_camera = turned + state.translation
-    depth = np.maximum(in_camera[:, 2], 1e-3)
-    focal = np.exp(state.log_focal)
-    by_point = np.zeros((len(points), 2, 3))
-    by_point[:, 0, 0] = by_point[:, 1, 1] = focal / depth
-    by_point[:, :, 2] = -focal * in_camera[:, :2] / depth[:, None] ** 2
-    cross = np.zeros((len(points), 3, 3))  # d(exp(w) p)/dw = -[p]x
-    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = turned[:, 2], -turned[:, 1], turned[:, 0]
-    cross -= cross.transpose(0, 2, 1)
-    by_focal = focal * in_camera[:, :2, None] / depth[:, None, None]
-    by_form = np.einsum("nab,nbk->nak", by_point @ state.rotation, by_form, optimize=True)
-    return np.concatenate([by_point @ cross, by_point, by_focal, by_form], axis=2)
+def _seen(rig: PointRig, state: _State) -> tuple[np.ndarray, np.ndarray]:
+    """(478, 2) px from the principal point, and (478, 2, 7 + K + 2 M) their derivatives by small rotation, translation, log focal length,
+    blend weights and angles.
+    """
+    matrices, rates = turns(state.angles)
+    turned = posed_points(rig, state.blend, matrices) @ state.rotation.T
+    pixels, by_turn, by_place = seen_from_pinhole(turned, state.translation, np.exp(state.log_focal))
+    by_form = (by_place @ state.rotation) @ point_derivatives(rig, state.blend, matrices, rates)
+    return pixels, np.concatenate([by_turn, by_place, pixels[:, :, None], by_form], axis=2)
 
 
 def _residual_roots(detected: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -277,9 +170,9 @@ def _residual_roots(detected: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return roots
 
 
-def _priors(rig: _LandmarkRig, model: HeadModel, state: _State, inverse_sigma: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+def _priors(model: HeadModel, state: _State, inverse_sigma: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
     """Diagonal of the priors' square roots over all unknowns, and what the unknowns are drawn to."""
-    shapes, blends = len(model.shape_names), rig.basis.shape[2]
+    shapes, blends = len(model.shape_names), len(state.blend)
     inverse_sigma = inverse_sigma.copy()
     # iteratively reweighted: small expressions are drawn to zero harder, which leaves few and clear ones
     weights = np.abs(state.blend[shapes:])
@@ -291,10 +184,9 @@ def _priors(rig: _LandmarkRig, model: HeadModel, state: _State, inverse_sigma: n
 
 
 def _descend(
-    rig: _LandmarkRig,
+    rig: PointRig,
     state: _State,
     detected: np.ndarray,
-    centre: np.ndarray,
     roots: np.ndarray,
     lower: np.ndarray,
     upper: np.ndarray,
@@ -304,9 +196,9 @@ def _descend(
     prior_roots, prior_target = prior
 
     def residuals(state: _State) -> tuple[np.ndarray, np.ndarray]:
-        points, by_form = _points(rig, state)
-        error = np.einsum("nab,nb->na", roots, _project(state, points, centre) - detected).ravel()
-        jacobian = np.einsum("nab,nbk->nak", roots, _jacobian(state, points, by_form), optimize=True)
+        pixels, jacobian = _seen(rig, state)
+        error = np.einsum("nab,nb->na", roots, pixels - detected).ravel()
+        jacobian = np.einsum("nab,nbk->nak", roots, jacobian, optimize=True)
         return np.concatenate([error, prior_roots * (state.vector() - prior_target)]), jacobian.reshape(len(error), -1)
 
     damping = 1e-3
@@ -314,8 +206,9 @@ def _descend(
     for _ in range(_STEPS):
         full = np.concatenate([jacobian, np.diag(prior_roots)])
         normal = full.T @ full
-        gradient = full.T @ error
-        step = _boxed_step(normal + damping * np.diag(np.diag(normal)), gradient, lower - state.vector(), upper - state.vector())
+        pull = full.T @ -error
+        damped = normal + damping * np.diag(np.diag(normal))
+        (step,) = bounded_least_squares(damped, pull[None], lower - state.vector(), upper - state.vector())
         candidate = state.moved(step)
         new_error, new_jacobian = residuals(candidate)
         gain = error @ error - new_error @ new_error
@@ -329,21 +222,7 @@ def _descend(
     return state
 
 
-def _boxed_step(normal: np.ndarray, gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """argmin over low <= x <= high of x^T normal x / 2 + gradient^T x."""
-    scale = 1 / np.sqrt(np.diag(normal))  # unknowns differ by orders of magnitude: radians, metres, weights
-    root = np.linalg.cholesky(normal * scale * scale[:, None])
-    target = np.linalg.solve(root, -gradient * scale)
-    free = np.linalg.solve(root.T, target) * scale
-    if (free >= low).all() and (free <= high).all():
-        return free
-    solution = lsq_linear(
-        root.T, target, bounds=(np.minimum(low / scale, -1e-12), np.maximum(high / scale, 1e-12)), method="bvls", max_iter=200
-    )
-    return np.clip(solution.x * scale, low, high)
-
-
-def _facing(model: HeadModel, rig: _LandmarkRig, state: _State) -> np.ndarray:
+def _facing(model: HeadModel, state: _State) -> np.ndarray:
     """(478,) from 0.1, where the surface looks away from the camera, to 1."""
     shapes = len(model.shape_names)
     vertices = model.v_template + model.shapedirs @ state.blend[:shapes] + model.exprdirs @ state.blend[shapes:]

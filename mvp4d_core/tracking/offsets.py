@@ -17,11 +17,12 @@ from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ..cameras import Camera, project
 from ..rig import HeadModel, Parameters, face_normals, skin, vertex_normals
+from ..rig.surface import parts
 from ..rotations import axis_angle_to_matrix
 from . import landmark_sets as sets
 from .fit import Fit, eye_distance, landmark_importance
 from .regions import mask_of
-from .smooth_fields import landmark_matrix, laplacian, mirror_vertices, parts
+from .smooth_fields import landmark_matrix, laplacian, mirror_vertices
 
 TARGET_PERCENT = 0.8  # mean landmark error at which smoothing stops giving way
 _BENDING = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)  # weights against a landmark's 1, from stiff to soft

@@ -9,15 +9,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .face_solver import FacePose, FaceRig, SolverSettings, landmark_points, residuals, solve_face, start_pose, with_identity
-from .fit import face_scale
+from .face_solver import FacePose, FaceRig, SolverSettings, residuals, solve_face, start_pose, with_identity
+from .fit import FRAME_DIAGONAL, face_scale
+from .pinhole import seen_from_pinhole
+from .point_rig import posed_points, turns
 
 KEY_FRAMES = 12
 FOCAL_35MM = 32.0  # mm on a 36 x 24 mm frame: webcams and the front cameras of phones
 _FOCAL_SIGMA = 0.3  # of the logarithm
 _FOCAL_BOUNDS = (18.0, 200.0)
-_FRAME_DIAGONAL = 43.267  # mm
 _ROUNDS = 6
+_DEARER = 4.0  # times what expressions cost while the person is sought: what a face does in all frames is taken for the face
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,12 @@ def fit_identity(rig: FaceRig, landmarks: np.ndarray, width: int, height: int, s
         landmarks: (n, L, 3) px and relative depth.
     """
     centre = np.array([width, height]) / 2
-    unit = np.hypot(width, height) / _FRAME_DIAGONAL
+    unit = np.hypot(width, height) / FRAME_DIAGONAL
     weights, log_focal = np.zeros(rig.identities), float(np.log(FOCAL_35MM * unit))
     poses: list[FacePose | None] = [None] * len(landmarks)
+    dear = replace(rig, sparse=_DEARER * rig.sparse)
     for _ in range(_ROUNDS):
-        person = with_identity(rig, weights)
+        person = with_identity(dear, weights)
         focal = float(np.exp(log_focal))
         normal = np.diag(np.append(np.ones(len(weights)), _FOCAL_SIGMA**-2))
         slope = np.append(-weights, (np.log(FOCAL_35MM * unit) - log_focal) * _FOCAL_SIGMA**-2)
@@ -79,15 +82,16 @@ def _shared_share(
     count, nuisances = len(weights), 6 + len(pose.habits)
     found = residuals(rig, replace(pose, weights=np.concatenate([weights, pose.weights])), landmarks, focal, centre)
     jacobian = found.jacobian
-    points, _ = landmark_points(person, pose.weights, pose.angles)
-    in_camera = points @ pose.rotation.T + pose.translation
-    by_focal = (focal * in_camera[:, :2] / in_camera[:, 2:] * found.roots[:, None]).reshape(-1, 1)
+    points = posed_points(person, pose.weights, turns(pose.angles)[0])
+    by_focal, *_ = seen_from_pinhole(points @ pose.rotation.T, pose.translation, focal)
+    by_focal = (by_focal * found.roots[:, None]).reshape(-1, 1)
     form = np.concatenate([pose.weights, pose.angles.ravel()])
     loose = (form > person.low + 1e-6) & (form < person.high - 1e-6)
     own = np.concatenate([jacobian[:, :nuisances], jacobian[:, nuisances + count :][:, loose]], axis=1)
     shared = np.concatenate([jacobian[:, nuisances : nuisances + count], by_focal], axis=1)
-    prior = np.concatenate([np.full(6, 1e-9), np.ones(len(pose.habits)), person.inverse_sigma[loose] ** 2])
-    drawn = np.concatenate([np.zeros(6), pose.habits, (person.inverse_sigma**2 * form + person.sparse)[loose]])
+    prior = np.diag(np.concatenate([np.full(6, 1e-9), np.ones(len(pose.habits)), np.zeros(loose.sum())]))
+    prior[nuisances:, nuisances:] = person.precision[np.ix_(loose, loose)]
+    drawn = np.concatenate([np.zeros(6), pose.habits, (person.precision @ form + person.sparse)[loose]])
     cross = shared.T @ own
-    solved = np.linalg.solve(own.T @ own + np.diag(prior), np.c_[cross.T, own.T @ found.error + drawn])
+    solved = np.linalg.solve(own.T @ own + prior, np.c_[cross.T, own.T @ found.error + drawn])
     return shared.T @ shared - cross @ solved[:, :-1], cross @ solved[:, -1] - shared.T @ found.error

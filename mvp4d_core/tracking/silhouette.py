@@ -18,8 +18,9 @@ from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 from ..cameras import Camera, project
 from ..render.mesh import rasterize_mesh
 from ..rig import HeadModel, vertex_normals
+from ..rig.surface import parts
 from .regions import mask_of
-from .smooth_fields import cotangent_stiffness, laplacian, parts
+from .smooth_fields import cotangent_stiffness, laplacian
 
 ROUNDS = 12
 _RIM_COSINE = 0.5  # vertices may be pulled whose direction of growth has at most this cosine to the line of sight

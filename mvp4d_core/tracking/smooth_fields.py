@@ -1,18 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Smooth fields on a head's mesh: Laplacians, connected parts, and what the unseen half takes from its mirror image."""
+"""Smooth fields on a head's mesh: Laplacians, and what the unseen half takes from its mirror image."""
 
 import numpy as np
 import scipy.sparse as sparse
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ..rig import face_normals
-
-
-def edges(faces: np.ndarray) -> np.ndarray:
-    """(E, 2) undirected edges, each once, in ascending order."""
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return np.unique(np.sort(pairs, axis=1), axis=0)
+from ..rig.surface import edges
 
 
 def laplacian(faces: np.ndarray, count: int) -> sparse.csr_matrix:
@@ -46,13 +40,6 @@ def cotangent_stiffness(vertices: np.ndarray, faces: np.ndarray) -> tuple[sparse
     double_area = np.linalg.norm(face_normals(vertices, faces), axis=1)
     areas = np.bincount(faces.ravel(), np.repeat(double_area / 6, 3), minlength=count)
     return (sparse.diags(np.asarray(weights.sum(axis=1)).ravel()) - weights).tocsr(), np.maximum(areas, 1e-8)
-
-
-def parts(faces: np.ndarray, count: int) -> np.ndarray:
-    """(V,) number of the connected part that each vertex belongs to."""
-    pairs = edges(faces)
-    graph = sparse.coo_matrix((np.ones(len(pairs)), pairs.T), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
 
 
 def mirror_vertices(template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,11 @@ from ..cameras import Camera
 from ..errors import InputError, TrackingError
 from ..progress import Progress, silent
 from ..rig import HeadModel, Performance
-from ..rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
+from ..rotations import axis_angle_to_matrix, matrix_to_quaternion, nearest_rotation, quaternion_to_axis_angle
 from .face_solver import FacePose, SolverSettings, face_rig, residuals, solve_face, with_identity
-from .fit import eye_distance, turns
+from .fit import eye_distance
 from .landmark_sets import LANDMARKS
+from .point_rig import turns
 from .shared_identity import KEY_FRAMES, SharedIdentity, fit_identity, key_frames
 from .time_smoothing import filled, shots, smooth_in_time
 from .watch import WatchedVideo, watch_video
@@ -236,8 +237,7 @@ def _performance(
     head_in_camera = axis_angle_to_matrix(solved.turns) @ solved.origin
     facing = _FACING
     if straight == PERSON:
-        u, _, vt = np.linalg.svd(head_in_camera.mean(axis=0))
-        facing = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+        facing = nearest_rotation(head_in_camera.mean(axis=0))
     turn = facing.T @ head_in_camera
     neck = model.joint_names.index("neck") if "neck" in model.joint_names else 0
     shape = model.shapedirs @ identity.weights[: len(model.shape_names)]

@@ -44,6 +44,22 @@ def draw_track(picture: np.ndarray, track: VideoTrack, frame: int) -> np.ndarray
     return np.asarray(image)
 
 
+def overlay_pictures(video: str | Path, track: VideoTrack, count: int, *, most_height: int = 512) -> np.ndarray:
+    """`count` frames of the video, or all, evenly spread and with its track: (N, H, W, 3) uint8, no higher than `most_height` px.
+
+    Raises as `io.video.video_frames`.
+    """
+    times = frame_times(video)
+    last = len(track.performance) - 1
+    chosen = np.unique(np.linspace(0, len(times) - 1, min(count, len(times))).round().astype(int)).tolist()
+    pictures = []
+    for number, picture in zip(chosen, video_frames(video, chosen), strict=False):
+        drawn = Image.fromarray(draw_track(picture, track, min(last, round(times[number] * track.performance.fps))))
+        drawn.thumbnail((drawn.width, most_height))
+        pictures.append(np.asarray(drawn))
+    return np.stack(pictures)
+
+
 def write_overlay(video: str | Path, track: VideoTrack, path: str | Path, *, progress: Progress = silent) -> None:
     """Writes the video with its track, atomically. Raises as `io.video.video_frames` and `io.video.write_video`."""
 

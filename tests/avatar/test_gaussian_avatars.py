@@ -14,11 +14,11 @@ from mvp4d_core.avatar.import_avatar import import_avatar
 from mvp4d_core.errors import FormatError, InputError, MissingAssetError, StorageError
 from mvp4d_core.rig import Performance, personalize
 from tests.support.asserts import assert_arrays_close
-from tests.support.flame_sized_head import FACES, VERTICES, flame_sized_head
+from tests.support.flame_head import FACES, VERTICES, flame_head
 from tests.support.mutation import assert_refuses_cleanly
 from tests.support.toy_head import toy_head_model
 
-HEAD = flame_sized_head()
+HEAD = flame_head(shapes=12, expressions=8)
 LOCAL = ("means", "quats", "log_scales", "opacity_logits", "sh0", "binding")
 
 

@@ -19,7 +19,7 @@ from mvp4d_core.io.images import read_image
 from mvp4d_core.io.video import read_video
 from mvp4d_core.rig import load_performance, rest_parameters, save_head_model, save_performance, showcase_performance
 from tests.support.asserts import assert_arrays_close
-from tests.support.flame_sized_head import flame_sized_head
+from tests.support.flame_head import flame_head
 from tests.support.toy_avatar import toy_avatar
 
 AVATAR = toy_avatar(count=500)
@@ -31,7 +31,7 @@ def folder(tmp_path_factory) -> Path:
     save_avatar(folder / "a.mvp4d", AVATAR)
     save_performance(showcase_performance(AVATAR.rig).select([0, 20, 40, 60, 80, 100]), folder / "p.safetensors")
     save_head_model(AVATAR.rig, folder / "head.safetensors")
-    save_head_model(flame_sized_head(), folder / "flame.safetensors")
+    save_head_model(flame_head(shapes=12, expressions=8), folder / "flame.safetensors")
     return folder
 
 

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import torch
 from mvp4d_core.cameras import crop_camera
 from mvp4d_core.conditioning import ViewPlan, judged_pixels, plan_views, reference_camera
 from mvp4d_core.diffusion.generator import MMVDMGenerator, finish, inside_photo, make_scene, picture_size
+from mvp4d_core.diffusion.memory import MemoryPlan, ModelConfig, choose_plan, estimate_memory
+from mvp4d_core.diffusion.pipeline import MVP4DPipeline
 from mvp4d_core.diffusion.rollout import Block, plan_blocks
 from mvp4d_core.diffusion.sampling import Sampling, _Conditions, _given_latents, _sample_in_groups, sample_grid
 from mvp4d_core.errors import Cancelled, FormatError, InputError, MissingAssetError
@@ -315,3 +319,23 @@ def test_a_run_that_is_stopped_frees_the_device(monkeypatch):
 
 def test_a_card_with_room_takes_the_whole_grid_at_once(weights):
     assert make(weights, gpu_gb=64.0).provenance["blocks"] == "5 views x 9 frames"
+
+
+def test_weights_may_be_placed_by_somebody_else(weights):
+    pipeline, placed = toy_pipeline(), []
+
+    @contextmanager
+    def placement(folder: Path, memory: MemoryPlan, device: str) -> Iterator[MVP4DPipeline]:
+        placed.append((folder, memory.offload, device))
+        yield pipeline
+        placed.append("done")
+
+    assert_same(make(weights), make(weights, placement=placement))
+    assert placed == [(weights, "none", "cpu"), "done"]
+
+
+def test_the_estimate_is_that_of_the_plan_it_will_sample_by(weights):
+    generator = MMVDMGenerator(weights, gpu_gb=64.0, **SETTINGS)
+    config = ModelConfig.from_folder(weights)
+    wanted = estimate_memory(config, 5, 7, SIZE, choose_plan(config, 64.0, 5, 7, SIZE))
+    assert generator.estimate(5, 7).parts == wanted.parts and wanted.parts["activations"] > 0

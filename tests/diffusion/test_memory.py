@@ -95,6 +95,11 @@ def test_every_common_card_gets_a_plan_for_the_whole_model_that_fits_it(card):
     assert plan.view_block > 1 and plan.frame_block > 1
 
 
+@pytest.mark.parametrize("least", ["model", "sequential"])
+def test_no_plan_offloads_less_than_is_asked_for(least):
+    assert choose_plan(TOY, 64, 2, 13, 64, least_offload=least).offload == least
+
+
 def test_a_block_is_no_longer_than_the_clips_of_the_training():
     trained = ModelConfig({**TRANSFORMER, "sample_frames": 13}, VAE)
     assert choose_plan(trained, 64, 2, 49, 64).frame_block == 13 < choose_plan(TOY, 64, 2, 49, 64).frame_block

@@ -44,6 +44,13 @@ def test_a_baked_rig_poses_as_the_deformation_does():
     assert np.abs(rig.exprdirs - MODEL.exprdirs).max() > 0.1 * UNIT
 
 
+def test_no_corrected_direction_moves_a_joint():
+    rig = bake(MODEL, stirred(LinearDeformation(MODEL), 0.2))
+    changed = rig.exprdirs.astype(np.float64) - MODEL.exprdirs
+    assert np.abs(np.tensordot(MODEL.J_regressor.astype(np.float64), changed, axes=(1, 0))).max() < 1e-7
+    assert np.abs(changed)[MODEL.J_regressor.any(axis=0)].max() > 1e-4
+
+
 def test_the_unet_gives_what_is_not_of_the_face_one_shape():
     deformation = stirred(UVUNet(MODEL, resolution=64, channels=4), 0.1)
     corrections = deformation(EXPRESSIONS)
@@ -105,6 +112,7 @@ def test_an_expression_is_corrected_where_it_moves_the_face():
     expression = torch.zeros(3, len(MODEL.expression_names))
     expression[0, jaw] = expression[0, brow] = expression[1, jaw] = expression[2, brow] = 1
     wanted = 0.5 * torch.as_tensor(MODEL.exprdirs[:, :, jaw])
+    wanted -= torch.linalg.pinv(deformation.regressor) @ (deformation.regressor @ wanted)  # no correction moves a joint
     optimiser = torch.optim.Adam(deformation.parameters(), 0.02)
     for _ in range(100):
         optimiser.zero_grad()

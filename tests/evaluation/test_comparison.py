@@ -55,6 +55,15 @@ def moved(weights) -> Evaluation:
     return evaluate_avatar(AVATAR, truth, open_instruments(lpips=[weights]))
 
 
+def test_slow_videos_have_no_jod():
+    pytest.importorskip("pyfvvdp")
+    truth = truth_of(168)
+    for fps, measured in ((4.0, False), (4.5, True)):
+        slow = replace(truth, performance=replace(truth.performance, fps=fps))
+        evaluation = evaluate_avatar(AVATAR, slow, open_instruments(track=False))
+        assert (evaluation.report()["jod"] is not None) == measured and ("jod" in evaluation.absent) != measured
+
+
 def test_an_avatar_is_its_own_truth(weights):
     report = evaluate_avatar(AVATAR, truth_of(168), open_instruments(lpips=[weights], track=False)).report()
     assert (report["psnr"], report["foreground_psnr"]) == (100.0, 100.0)

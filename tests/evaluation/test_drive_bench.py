@@ -30,7 +30,7 @@ def track_of(performance: Performance) -> VideoTrack:
 def test_the_truth_is_without_error():
     figures = judge_track(track_of(acted(0)), acted(0), CAMERA)
     assert figures.expression_error == 0 and figures.rotation_error < 0.01 and figures.motion_error < 0.01
-    assert figures.blinks_found == figures.blinks and figures.rest_error > 0.02
+    assert figures.blinks_found == figures.blinks and figures.rest_error > 0.02 and figures.followed == pytest.approx(1)
 
 
 def test_errors_are_as_large_as_they_were_made():
@@ -43,7 +43,7 @@ def test_errors_are_as_large_as_they_were_made():
     made = Performance(np.zeros_like(true.expression), turned, true.translation, 25.0, true.expression_names, true.joint_names)
     figures = judge_track(track_of(made), still, CAMERA)
     assert figures.rotation_error == pytest.approx(3, abs=0.01)
-    assert figures.blinks_found == 0 and figures.expression_error > 0.5 * figures.rest_error
+    assert figures.blinks_found == 0 and figures.expression_error > 0.5 * figures.rest_error and figures.followed < 0.5  # of the gaze alone
 
 
 def test_convention_gaze_by_joints_and_by_looks_is_one():

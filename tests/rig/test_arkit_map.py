@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import lsq_linear
 
 from mvp4d_core.errors import InputError
 from mvp4d_core.rig import ARKIT_NAMES, Performance, load_head_model, showcase_performance, skin
 from mvp4d_core.rig.arkit_map import convert_performance, fit_head_map, perform_on
-from mvp4d_core.rig.landmark_motion import bounded_least_squares, landmark_positions, landmark_rig
+from mvp4d_core.rig.landmark_motion import landmark_positions, landmark_rig
 from mvp4d_core.rig.performance_library import library_face, library_performance
 from tests.support.asserts import assert_arrays_close
 from tests.support.toy_head import toy_head_model
@@ -42,16 +41,6 @@ def test_landmarks_are_those_of_the_skinned_head():
     for frame in range(4):
         vertices = skin(OPEN, None, performance.expression[frame].astype(np.float64), performance.rotations[frame], np.zeros(3))
         assert_arrays_close(points[frame], OPEN.landmarks(vertices), atol=1e-9)
-
-
-def test_bounded_least_squares_agrees_with_scipy():
-    rng = np.random.default_rng(1)
-    basis, targets = rng.normal(size=(60, 12)), rng.normal(size=(20, 60)) * 3
-    basis[:, 1] = basis[:, 0] + 0.05 * rng.normal(size=60)  # nearly alike, as a blink and a squint
-    low, high = np.full(12, -0.2), np.full(12, 0.3)
-    found = bounded_least_squares(basis.T @ basis, targets @ basis, low, high)
-    for row, target in zip(found, targets, strict=True):
-        assert_arrays_close(row, lsq_linear(basis, target, (low, high), tol=1e-12).x, atol=1e-5)
 
 
 def test_a_head_maps_to_itself_one_to_one():

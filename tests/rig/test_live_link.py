@@ -108,6 +108,14 @@ def test_rotation_convention():
     assert_arrays_close(axis_angle_to_yaw_pitch_roll(rotation.as_rotvec()), angles, atol=1e-9)
 
 
+def test_eyes_turn_as_their_weights_say_convention():
+    """A row of a real take has both: eyeLookOutLeft 0.5 and LeftEyeYaw -0.31, eyeLookDownLeft 0.5 and LeftEyePitch 0.31."""
+    text = take([("10:00:00:00", {"LeftEyeYaw": -0.31, "RightEyePitch": 0.31})])
+    performance = parse_live_link(text, LiveLinkOptions(eyes="joints"))
+    assert performance.rotations[0, 3, 1] > 0.3  # about y: to the subject's left
+    assert performance.rotations[0, 4, 0] > 0.3  # about x: down
+
+
 @pytest.mark.parametrize(("angles", "unit"), [("radians", 1.0), ("degrees", np.rad2deg(1)), ("half-turns", 1 / np.pi)])
 def test_units_of_angles(angles, unit):
     text = take([("10:00:00:00", {"HeadPitch": 0.25 * unit})])
@@ -115,8 +123,8 @@ def test_units_of_angles(angles, unit):
 
 
 def test_gaze_is_taken_once():
-    both = take([("10:00:00:00", {"eyeLookOutLeft": 0.5, "LeftEyeYaw": 0.3})])
-    only = take([("10:00:00:00", {"LeftEyeYaw": 0.3})])
+    both = take([("10:00:00:00", {"eyeLookOutLeft": 0.5, "LeftEyeYaw": -0.3})])
+    only = take([("10:00:00:00", {"LeftEyeYaw": -0.3})])
     for text, eyes, look, turn in ((both, "auto", 0.5, 0), (both, "joints", 0, 0.3), (both, "looks", 0.5, 0), (only, "auto", 0, 0.3)):
         performance = parse_live_link(text, LiveLinkOptions(eyes=eyes))
         assert weight(performance, "eyeLookOutLeft")[0] == look

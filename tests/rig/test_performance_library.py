@@ -7,7 +7,7 @@ import pytest
 from mvp4d_core.errors import InputError
 from mvp4d_core.rig import ARKIT_NAMES, load_head_model, perform_on
 from mvp4d_core.rig.faces import ACTION_UNITS, EMOTIONS, EXPRESSIONS, VISEMES, both_sides
-from mvp4d_core.rig.performance_library import library_face, library_names, library_performance, motion_units
+from mvp4d_core.rig.performance_library import arkit_faces, library_face, library_names, library_performance, motion_units
 from tests.support.toy_head import toy_head_model
 
 
@@ -92,3 +92,5 @@ def test_bad_requests_are_refused(change):
         library_performance(**{"name": "joy", **change})
     with pytest.raises(InputError):
         library_face("grin")
+    with pytest.raises(InputError, match="mouthSmile"):
+        arkit_faces([{}, {"mouthSmile": 1.0}])

@@ -7,10 +7,12 @@ nodes as ComfyUI does, in torch's inference mode. `tests/comfy/test_real_comfyui
 
 import asyncio
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -25,8 +27,22 @@ class ComfyExtension:
     async def on_load(self) -> None: ...
 
 
-class InterruptProcessingException(Exception):
+class InterruptProcessingException(BaseException):
     pass
+
+
+class VRAMState(Enum):
+    DISABLED = 0
+    NO_VRAM = 1
+    LOW_VRAM = 2
+    NORMAL_VRAM = 3
+
+
+@dataclass(eq=False)
+class ModelPatcher:
+    model: torch.nn.Module
+    load_device: torch.device
+    offload_device: torch.device
 
 
 @dataclass
@@ -38,7 +54,12 @@ class Host:
     previews: list[tuple[str, Any, int]] = field(default_factory=list)  # (format, picture, largest side)
     texts: list[str] = field(default_factory=list)
     interrupted: bool = False
+    interrupt_after: int | None = None  # so many reports of progress
     disable_metadata: bool = False
+    loaded: list[ModelPatcher] = field(default_factory=list)
+    reserved: list[float] = field(default_factory=list)  # bytes beside what was loaded
+    free_memory: int = 8 << 30  # bytes
+    static_routes: dict[str, Path] = field(default_factory=dict)  # prefix -> folder
 
     @property
     def output(self) -> Path:
@@ -53,6 +74,10 @@ class Host:
             "server": _module("server", PromptServer=SimpleNamespace(instance=self)),
         }
 
+    @property
+    def routes(self) -> SimpleNamespace:
+        return SimpleNamespace(static=self.static_routes.__setitem__)
+
     def send_progress_text(self, text: str, node_id: str) -> None:
         assert isinstance(text, str) and isinstance(node_id, str)
         self.texts.append(text)
@@ -65,12 +90,15 @@ def _module(name: str, **contents: Any) -> ModuleType:
 
 
 def _api_modules() -> dict[str, ModuleType]:
-    kinds = (schema.Schema, schema.NodeOutput, ComfyNode, Hidden, schema.ControlAfterGenerate)
+    kinds = (schema.Schema, schema.NodeOutput, ComfyNode, Hidden, schema.ControlAfterGenerate, schema.NumberDisplay)
     io = _module(
         "io",
         Image=schema.comfy_type("IMAGE"),
         Mask=schema.comfy_type("MASK"),
         Splat=schema.comfy_type("SPLAT"),
+        Load3DCamera=schema.comfy_type("LOAD3D_CAMERA"),
+        Video=schema.comfy_type("VIDEO"),
+        Audio=schema.comfy_type("AUDIO"),
         Int=schema.comfy_type("INT", schema.IntInput),
         Float=schema.comfy_type("FLOAT", schema.FloatInput),
         String=schema.comfy_type("STRING", schema.StringInput),
@@ -81,13 +109,22 @@ def _api_modules() -> dict[str, ModuleType]:
         **{kind.__name__: kind for kind in kinds},
     )
     ui = _module("ui", PreviewImage=schema.PreviewImage)
-    latest = _module("comfy_api.latest", io=io, ui=ui, ComfyExtension=ComfyExtension, Types=SimpleNamespace(SPLAT=schema.SPLAT))
+    latest = _module(
+        "comfy_api.latest",
+        io=io,
+        ui=ui,
+        ComfyExtension=ComfyExtension,
+        Types=SimpleNamespace(SPLAT=schema.SPLAT, VideoComponents=schema.VideoComponents),
+        InputImpl=SimpleNamespace(VideoFromFile=schema.VideoFromFile, VideoFromComponents=schema.VideoFromComponents),
+    )
     return {"comfy_api": _module("comfy_api", latest=latest, __path__=[]), "comfy_api.latest": latest}
 
 
 def _comfy_modules(host: Host) -> dict[str, ModuleType]:
     def throw_exception_if_processing_interrupted() -> None:
-        if host.interrupted:
+        if host.interrupt_after is not None:
+            host.interrupt_after -= 1
+        if host.interrupted or host.interrupt_after == 0:
             raise InterruptProcessingException
 
     class ProgressBar:
@@ -101,17 +138,29 @@ def _comfy_modules(host: Host) -> dict[str, ModuleType]:
             if preview is not None:
                 host.previews.append(preview)
 
+    def load_models_gpu(models: list[ModelPatcher], memory_required: float = 0, force_full_load: bool = False) -> None:
+        host.loaded.extend(models)
+        host.reserved.append(memory_required)
+        for patcher in models:
+            patcher.model.to(patcher.load_device)
+
     management = _module(
         "comfy.model_management",
         InterruptProcessingException=InterruptProcessingException,
         throw_exception_if_processing_interrupted=throw_exception_if_processing_interrupted,
         get_torch_device=lambda: torch.device("cpu"),
         intermediate_device=lambda: torch.device("cpu"),
+        get_free_memory=lambda device=None: host.free_memory,
+        unet_offload_device=lambda: torch.device("cpu"),
+        load_models_gpu=load_models_gpu,
+        VRAMState=VRAMState,
+        vram_state=VRAMState.DISABLED,
     )
     utils = _module("comfy.utils", ProgressBar=ProgressBar)
     cli_args = _module("comfy.cli_args", args=host)
-    comfy = _module("comfy", model_management=management, utils=utils, cli_args=cli_args, __path__=[])
-    return {"comfy": comfy, "comfy.model_management": management, "comfy.utils": utils, "comfy.cli_args": cli_args}
+    patcher = _module("comfy.model_patcher", ModelPatcher=ModelPatcher)
+    parts = {"model_management": management, "model_patcher": patcher, "utils": utils, "cli_args": cli_args}
+    return {"comfy": _module("comfy", **parts, __path__=[])} | {f"comfy.{name}": part for name, part in parts.items()}
 
 
 def _folder_paths(folder: Path) -> ModuleType:
@@ -163,6 +212,7 @@ def _folder_paths(folder: Path) -> ModuleType:
         models_dir=str(places["models"]),
         get_input_directory=lambda: str(places["input"]),
         get_output_directory=lambda: str(places["output"]),
+        get_temp_directory=lambda: str(places["temp"]),
         add_model_folder_path=add_model_folder_path,
         get_filename_list=get_filename_list,
         get_full_path_or_raise=get_full_path_or_raise,
@@ -229,6 +279,27 @@ def object_info(node: type[ComfyNode]) -> dict[str, Any]:
     }
 
 
+def validate(node: type[ComfyNode], **inputs: Any) -> list[str]:
+    """What ComfyUI's validation says against widget values; linked inputs are left out.
+
+    A node's `validate_inputs` is given those that it names, and bounds and options of these are its own affair.
+    """
+    described = node.GET_SCHEMA()
+    own = getattr(node, "validate_inputs", None)
+    named = set(inspect.signature(own).parameters) if own else set()
+    assert named <= {entry.id for entry in described.inputs}, f"{described.node_id} validates what it has not"
+    problems = []
+    for entry in described.inputs:
+        if isinstance(entry, schema.Widget) and entry.id in inputs and entry.id not in named:
+            try:
+                entry.check(inputs[entry.id])
+            except (ValueError, TypeError) as error:
+                problems.append(str(error))
+    given = {name: value for name, value in inputs.items() if name in named}
+    answer = own(**given) if own and given else True
+    return problems if answer is True else [*problems, answer]
+
+
 def run(node: type[ComfyNode], *, prompt: Any = None, extra_pnginfo: Any = None, **inputs: Any) -> schema.NodeOutput:
     """Executes a node as ComfyUI does: inputs checked, hidden ones given, in inference mode."""
     described = node.GET_SCHEMA()
@@ -247,6 +318,17 @@ def run(node: type[ComfyNode], *, prompt: Any = None, extra_pnginfo: Any = None,
     for value, output in zip(result.args, described.outputs, strict=True):
         check_picture(value, output.io_type)
     return result
+
+
+def sentence_of(node: type[ComfyNode], **inputs: Any) -> str:
+    """The message of the core's error that a run ends with, in at most two lines."""
+    try:
+        run(node, **inputs)
+    except Exception as error:
+        assert any(kind.__name__ == "MVP4DError" for kind in type(error).__mro__), repr(error)
+        assert len(str(error).splitlines()) <= 2, str(error)
+        return str(error)
+    raise AssertionError(f"{node.GET_SCHEMA().node_id} ran")
 
 
 def run_workflow(

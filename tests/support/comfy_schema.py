@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,13 @@ class Widget(Input):
 class FloatInput(Widget):
     kind: type = float
 
-    def __init__(self, id: str, *, min: Any = None, max: Any = None, step: Any = None, **common: Any) -> None:
+    def __init__(self, id: str, *, min: Any = None, max: Any = None, step: Any = None, display_mode: Any = None, **common: Any) -> None:
         super().__init__(id, **common)
-        self.min, self.max, self.step = min, max, step
+        self.min, self.max, self.step, self.display_mode = min, max, step, display_mode
 
     def options_dict(self) -> dict[str, Any]:
-        return super().options_dict() | _given(min=self.min, max=self.max, step=self.step)
+        display = self.display_mode.value if isinstance(self.display_mode, Enum) else self.display_mode
+        return super().options_dict() | _given(min=self.min, max=self.max, step=self.step, display=display)
 
     def check(self, value: Any) -> None:
         value = self.kind(value)
@@ -124,6 +126,11 @@ class Hidden(str, Enum):
     extra_pnginfo = "EXTRA_PNGINFO"
 
 
+class NumberDisplay(str, Enum):
+    number = "number"
+    slider = "slider"
+
+
 class ControlAfterGenerate(str, Enum):
     fixed = "fixed"
     randomize = "randomize"
@@ -172,6 +179,44 @@ class PreviewImage:
 
     def as_dict(self) -> dict[str, Any]:
         return {"images": [{"filename": f"{n}.png", "subfolder": "", "type": "temp"} for n in range(len(self.image))], "animated": (False,)}
+
+
+@dataclass
+class VideoComponents:
+    images: torch.Tensor
+    frame_rate: Fraction
+    audio: Any = None
+    metadata: dict | None = None
+    alpha: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_picture(self.images, "IMAGE")
+        assert isinstance(self.frame_rate, Fraction) and self.frame_rate > 0
+
+
+class VideoFromComponents:
+    def __init__(self, components: VideoComponents) -> None:
+        self._components = components
+
+    def get_components(self) -> VideoComponents:
+        return self._components
+
+
+class VideoFromFile:
+    """Of a whole file, or of `start_time` seconds on; frames are given by `components`, for a test reads no video twice."""
+
+    def __init__(self, file: str, *, start_time: float = 0, duration: float = 0, components: VideoComponents | None = None) -> None:
+        self._file, self._window, self._components = file, (float(start_time), float(duration)), components
+
+    def get_stream_source(self) -> str:
+        return self._file
+
+    def get_active_trim_window(self) -> tuple[float, float]:
+        return self._window
+
+    def get_components(self) -> VideoComponents:
+        assert self._components is not None
+        return self._components
 
 
 class SPLAT:

@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 
 from mvp4d_core.rig import HeadModel
+from mvp4d_core.rig.surface import openings
 from tests.support.bare_head import bare_head
 
 VERTICES, FACES, SHAPES, EXPRESSIONS = 5023, 9976, 300, 100
@@ -38,8 +39,8 @@ def flame_head(seed: int = 0, shapes: int = SHAPES, expressions: int = EXPRESSIO
 def _cut(model: HeadModel) -> HeadModel:
     """Rows of the neck go, its opening and what is open behind the eyes close as far as the count of triangles asks."""
     while (surplus := len(model.v_template) - VERTICES) > 0:
-        model = _drop(model, max(_loops(model.faces), key=len)[:surplus])
-    neck, *rest = sorted(_loops(model.faces), key=len, reverse=True)
+        model = _drop(model, max(openings(model.faces), key=len)[:surplus])
+    neck, *rest = sorted(openings(model.faces), key=len, reverse=True)
     eyes = [loop for loop in rest if model.v_template[loop, 1].mean() > 0]
     faces, uv_faces, uvs = [model.faces], [model.uv_faces], [model.uvs]
     missing = FACES - len(model.faces)
@@ -54,19 +55,6 @@ def _cut(model: HeadModel) -> HeadModel:
     model = replace(model, faces=np.concatenate(faces), uv_faces=np.concatenate(uv_faces), uvs=np.concatenate(uvs))
     assert model.v_template.shape == (VERTICES, 3) and model.faces.shape == (FACES, 3)
     return model
-
-
-def _loops(faces: np.ndarray) -> list[np.ndarray]:
-    """The openings of a mesh, each its vertices in the order in which a face that closes it would name them."""
-    edges = {(int(a), int(b)) for a, b in faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)}
-    following = {b: a for a, b in edges if (b, a) not in edges}
-    loops = []
-    while following:
-        loop = [next(iter(following))]
-        while loop[-1] in following:
-            loop.append(following.pop(loop[-1]))
-        loops.append(np.array(loop[:-1]))
-    return loops
 
 
 def _drop(model: HeadModel, gone: np.ndarray) -> HeadModel:

@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The solver of single frames, against skinning, finite differences and scipy."""
+"""The solver of single frames, against skinning and finite differences."""
 
 import numpy as np
 import pytest
-from scipy.optimize import lsq_linear
 
 from mvp4d_core.rig import HeadModel, load_head_model, skin
-from mvp4d_core.rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
+from mvp4d_core.rotations import axis_angle_to_matrix
 from mvp4d_core.tracking.detector_habits import DetectorHabits, load_habits, measure_habits
 from mvp4d_core.tracking.face_solver import (
     FacePose,
     SolverSettings,
-    boxed_minimum,
     face_rig,
-    landmark_points,
     residuals,
     solve_face,
     with_identity,
 )
-from mvp4d_core.tracking.fit import turns
+from mvp4d_core.tracking.point_rig import turns
 
 FOCAL, CENTRE = 1400.0, np.array([640.0, 360.0])
 EXACT = DetectorHabits(np.zeros((478, 2)), np.zeros((478, 2, 1)), np.zeros((478, 2, 1)), np.zeros((478, 2, 52)), np.full(478, 0.0005))
@@ -58,18 +55,6 @@ def test_exact_points_give_back_what_the_face_did(model, seed):
         assert np.abs(found - axis_angle_to_matrix(np.append(gaze, 0.0))).max() < 0.03
 
 
-def test_the_rig_has_the_landmarks_of_skinning(model):
-    rng = np.random.default_rng(0)
-    expression, shape, gaze = rng.uniform(0, 0.5, 52), rng.normal(size=len(model.shape_names)), np.array([0.1, -0.2])
-    rig = with_identity(face_rig(model, SolverSettings(), EXACT), np.append(shape, 0.0))
-    rotations = np.zeros((5, 3))
-    matrices = turns(np.array([gaze, gaze]))[0]
-    for k, name in enumerate(("left_eye", "right_eye")):
-        rotations[model.joint_names.index(name)] = quaternion_to_axis_angle(matrix_to_quaternion(matrices[k]))
-    points, _ = landmark_points(rig, expression, np.array([gaze, gaze]))
-    assert np.abs(points - model.landmarks(skin(model, shape, expression, rotations, np.zeros(3)))).max() < 1e-6
-
-
 def test_derivatives_are_those_of_differences(model):
     rng = np.random.default_rng(1)
     rig = face_rig(model, SolverSettings())
@@ -95,16 +80,6 @@ def test_derivatives_are_those_of_differences(model):
         pixels = residuals(rig, moved, landmarks, FOCAL, CENTRE).pixels
         expected = ((pixels - found.pixels) * found.roots[:, None]).ravel() / step
         assert np.abs(found.jacobian[:, column] - expected).max() < 2e-4 * max(1.0, np.abs(expected).max())
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_the_box_is_scipys(seed):
-    rng = np.random.default_rng(seed)
-    tall, target = rng.normal(size=(40, 12)), rng.normal(size=40)
-    low, high = np.full(12, -0.05), np.full(12, 0.1)
-    expected = lsq_linear(tall, target, bounds=(low, high), method="bvls").x
-    found = boxed_minimum(tall.T @ tall, -tall.T @ target, low, high, np.zeros(12))
-    assert np.abs(found - expected).max() < 1e-3
 
 
 def test_habits_are_found_in_errors_that_have_them():

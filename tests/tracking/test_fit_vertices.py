@@ -54,18 +54,18 @@ def test_derivatives_are_those_of_the_points():
     corners = rng.choice(len(head.v_template), (40, 1), replace=False)
     corners[:20, 0] = np.argsort(-head.lbs_weights[:, 2])[:20]
     points = _points_of(head, corners, np.ones((40, 1)))
-    own = 6 + 3 * len(points.turning) + 100
+    own = 6 + 3 * len(points.rig.turned) + 100
     shape = 0.5 * rng.normal(size=300)
-    frame = _rest(points).moved(0.3 * rng.normal(size=own))
-    _, form = _derivative(points, frame, shape, shared=True)
+    frame = _rest(points, 300).moved(0.3 * rng.normal(size=own))
+    form = _derivative(points, frame, shape)
     for column in [0, 150, 299, *range(300, 300 + own, 5), 300 + own - 1]:
         step = np.zeros(300 + own)
         step[column] = 1e-6
-        up = _posed(points, frame.moved(step[300:]), shape + step[:300])[0]
-        down = _posed(points, frame.moved(-step[300:]), shape - step[:300])[0]
+        up = _posed(points, frame.moved(step[300:]), shape + step[:300])
+        down = _posed(points, frame.moved(-step[300:]), shape - step[:300])
         np.testing.assert_allclose(form[:, :, column], (up - down) / 2e-6, atol=2e-8)
-    task = _Task(points, 1e-3, True, np.full(100, -6.0), np.full(100, 6.0), np.ones(100))
-    assert _cost(task, up[None], [frame], shape, False) > 0
+    task = _Task(points, 1e-3, np.full(100, -6.0), np.full(100, 6.0), np.ones(100))
+    assert _cost(task, up[None], [frame], shape) > 0
 
 
 def test_motion_goes_to_flame_and_back():

@@ -7,11 +7,11 @@ from scipy.spatial import cKDTree
 
 from mvp4d_core.cameras import project
 from mvp4d_core.rig import face_normals, load_head_model, personalize, skin
+from mvp4d_core.rig.surface import parts
 from mvp4d_core.tracking import landmark_sets as sets
 from mvp4d_core.tracking.fit import eye_distance, fit_head, landmark_error_percent
 from mvp4d_core.tracking.offsets import landmark_offsets, to_rest_pose
 from mvp4d_core.tracking.regions import mask_of
-from mvp4d_core.tracking.smooth_fields import parts
 from tests.tracking.test_fit import HEIGHT, WIDTH, seen
 
 

@@ -20,8 +20,8 @@ from mvp4d_core.rig.flowface import flowface_head, skin_flowface
 from mvp4d_core.rotations import axis_angle_to_matrix
 from mvp4d_core.tracking import load_reference, save_reference
 from mvp4d_core.tracking.adapters.fit_reference import fit_references
-from mvp4d_core.tracking.adapters.flame_params import write_flame_param
-from mvp4d_core.tracking.adapters.flowface import read_fit, read_orbit, rest_offset, write_fit, write_orbit
+from mvp4d_core.tracks.flame_params import write_flame_param
+from mvp4d_core.tracks.flowface import read_fit, read_orbit, rest_offset, write_fit, write_orbit
 from mvp4d_core.tracking.adapters.import_track import import_track
 from tests.support.flame_head import flame_head
 from tests.support.mutation import assert_refuses_cleanly

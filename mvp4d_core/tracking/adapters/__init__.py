@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tracks of other people's trackers, one file a tracker: each becomes an `ImportedTrack` with a `Performance` of a FLAME head."""
+"""The files and folders of other people's trackers, in whatever container they come; what is in them is for `mvp4d_core.tracks` to read."""

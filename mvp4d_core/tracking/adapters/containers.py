@@ -4,10 +4,8 @@ or one for each.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-
-import numpy as np
 
 from ...errors import FormatError, InputError, StorageError
 from ...io import safetensors_numpy
@@ -15,12 +13,11 @@ from ...io.limits import DEFAULT, Limits, check_limit
 from ...io.mat import read_mat
 from ...io.npz import read_npy, read_npz
 from ...io.torch_files import torch_arrays
+from ...tracks.tables import Arrays
 
 TORCH_ENDINGS = (".frame", ".pt", ".pth", ".tar")
 ENDINGS = (".npz", ".mat", ".safetensors", *TORCH_ENDINGS)
 _MOST_FRAMES = 100_000
-
-Arrays = dict[str, np.ndarray]
 
 
 def read_arrays(path: Path, wanted: Collection[str], limits: Limits = DEFAULT) -> list[Arrays]:
@@ -60,49 +57,6 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() and len(part) < 19 else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def rows(tables: list[Arrays], name: str, shape: tuple[int | None, ...], path: Path) -> np.ndarray:
-    """The array `name` of all tables with a row for each frame: float32 (T, *shape), finite.
-
-    A table may hold one frame or many, with axes of length one before them or not; None in `shape` is any length.
-
-    Raises:
-        FormatError: it is missing, of another shape, or not finite.
-    """
-    parts = []
-    for table in tables:
-        if name not in table:
-            raise FormatError(f"{path} lacks `{name}`. Export the track again.")
-        array = table[name]
-        tail = array.shape[array.ndim - len(shape) :] if array.ndim >= len(shape) else ()
-        if len(tail) != len(shape) or not all(want in (None, got) for want, got in zip(shape, tail, strict=True)):
-            raise FormatError(f"`{name}` of {path} must end in the axes {_shown(shape)}, got {array.shape}. Export the track again.")
-        with np.errstate(over="ignore", invalid="ignore"):
-            parts.append(array.reshape(-1, *tail).astype(np.float32))
-    if len({part.shape[1:] for part in parts}) > 1:
-        raise FormatError(f"`{name}` of {path} changes its shape from frame to frame. Keep the files of one track in a folder.")
-    result = np.concatenate(parts)
-    if not len(result) or not np.isfinite(result).all():
-        raise FormatError(f"`{name}` of {path} must hold finite numbers and a frame, got {result.shape}. Export the track again.")
-    return result
-
-
-def fitted(values: np.ndarray, count: int) -> np.ndarray:
-    """The last axis cut or filled with zeros to `count`, float32."""
-    result = np.zeros((*values.shape[:-1], count), np.float32)
-    kept = min(count, values.shape[-1])
-    result[..., :kept] = values[..., :kept]
-    return result
-
-
-def same_frames(path: Path, arrays: Mapping[str, np.ndarray]) -> int:
-    """How many rows all arrays have; FormatError where they differ."""
-    counts = {name: len(array) for name, array in arrays.items()}
-    if len(set(counts.values())) != 1:
-        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise FormatError(f"{path} has not as many frames in each array: {listed}. Export the track again.")
-    return next(iter(counts.values()))
-
-
 def _read_file(path: Path, wanted: Collection[str], limits: Limits) -> Arrays:
     ending = path.suffix.lower()
     if ending not in ENDINGS and ending != ".npy" and path.exists():
@@ -120,7 +74,3 @@ def _read_file(path: Path, wanted: Collection[str], limits: Limits) -> Arrays:
     else:
         arrays = torch_arrays(path, limits)
     return {name: array for name, array in arrays.items() if name in wanted and array.dtype.kind in "biuf"}
-
-
-def _shown(shape: tuple[int | None, ...]) -> str:
-    return "(" + ", ".join("any" if side is None else str(side) for side in shape) + ")"

@@ -20,13 +20,14 @@ from ...io.limits import MIB, Limits
 from ...io.reading import file_sha256, open_input
 from ...io.video import video_frames
 from ...rig import HeadModel, Parameters, head_model_digest, personalize, retarget, skin
+from ...tracks.flowface import KIND, read_fit
+from ...tracks.imported_track import ImportedTrack, matrices, rest_joints
+from ...tracks.tables import fitted
 from ..landmark_sets import LANDMARKS
 from ..matte import head_matte
 from ..reference import Reference, quantised
 from ..zones import find_zones
-from .containers import fitted, natural
-from .flowface import KIND, read_fit
-from .imported_track import ImportedTrack, matrices, rest_joints
+from .containers import natural
 
 _LIST = "reference_images.json"
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

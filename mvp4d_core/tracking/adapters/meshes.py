@@ -14,9 +14,10 @@ from ...errors import FormatError, InputError
 from ...io.limits import DEFAULT, Limits, check_limit
 from ...progress import Progress, silent
 from ...rig import HeadModel
+from ...tracks.imported_track import ImportedTrack
+from ...tracks.tables import Arrays, rows
 from ..fit_vertices import fit_landmarks, fit_vertices
-from .containers import Arrays, natural, rows
-from .imported_track import ImportedTrack
+from .containers import natural
 
 KIND = "vertices"
 WANTED = ("vertices", "landmarks")

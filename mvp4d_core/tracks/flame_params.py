@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ...avatar.gaussian_avatars import FLAME_VERTICES, TEETH_VERTICES
-from ...cameras import OPENGL_FROM_OPENCV, Camera
-from ...errors import FormatError, InputError
-from ...io.npz import write_npz
-from ...rig import Performance
-from .containers import Arrays, fitted, rows, same_frames
+from ..avatar.gaussian_avatars import FLAME_VERTICES, TEETH_VERTICES
+from ..cameras import OPENGL_FROM_OPENCV, Camera
+from ..errors import FormatError, InputError
+from ..io.npz import write_npz
+from ..rig import Performance
 from .imported_track import ImportedTrack, coefficients, flame_performance, named_rotations
+from .tables import Arrays, fitted, rows, same_frames
 
 GAUSSIAN_AVATARS, VHAP = "GaussianAvatars", "VHAP"
 SHAPES, COEFFICIENTS = 300, 100

@@ -6,7 +6,7 @@ A point (x, y) in head axes lies at s (x + tx) and s (y + ty) in a square from -
 
 import numpy as np
 
-from ...cameras import OPENGL_FROM_OPENCV, Camera
+from ..cameras import OPENGL_FROM_OPENCV, Camera
 
 CROP = 224  # px
 _DISTANCE = 10.0  # metres: so far away that 10 cm of depth change the size by 1 %

@@ -15,21 +15,21 @@ import numpy as np
 from ..errors import FormatError, InputError
 from ..io.limits import DEFAULT, Limits, check_limit
 from ..io.reading import open_input
-from ..rig import ARKIT_NAMES, HeadModel, Performance, retarget
-from ..rig.faces import VISEMES, both_sides
-from ..rig.idle import blink_track, gaze_track, sway_track
+from .arkit import ARKIT_NAMES, JOINT_NAMES
+from .arkit_map import perform_on
+from .faces import CLOSING, CLOSING_VISEMES, OPENING, VISEMES, both_sides
+from .head_model import HeadModel
+from .idle import blink_track, gaze_track, sway_track
+from .performance import Performance
 from .voice import HOP, Voice, analyse_voice
 
 NAMES = tuple(VISEMES)
-_JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
 _VOWELS = {"aa": (730, 1180), "E": (560, 1850), "ih": (330, 2250), "oh": (500, 880), "ou": (320, 920)}  # Hz, low voices
 _LOW_VOICE, _HIGH_VOICE, _HIGHER = 120.0, 210.0, 1.16  # Hz, and how much higher formants of high voices are
 _SPREAD = 0.16  # of the logarithm of a formant
 _RANGE_DB = 32.0  # loudness below the loudest speech that still counts as speech
 _GAP = (0.035, 0.16)  # seconds of a silence within speech that closed lips make
 _LEAD, _BLEND = 0.05, 0.035  # seconds: lips prepare a sound before it is heard, and flow from one to the next
-_CLOSED = ("PP", "FF")
-_OPENING = ("jawOpen", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight", "mouthFunnel")
 # Rhubarb Lip Sync's mouth shapes, by its documentation
 RHUBARB = {"A": "PP", "B": "SS", "C": "E", "D": "aa", "E": "oh", "F": "ou", "G": "FF", "H": "nn", "X": "sil"}
 _CUES, _CUE_BYTES = 200_000, 32 << 20
@@ -119,9 +119,10 @@ def speech_performance(
         seed: of blinks, gaze and the head's idle motion.
         strength: of lips and jaw; 1 as people speak.
         idle: of gaze and the head's motion; 0 leaves the head and eyes still, and the lids open.
+        head_model: that speaks; one without ARKit's expressions with what comes nearest (see `perform_on`).
 
     Raises:
-        InputError: settings out of range, or a head without these expressions.
+        InputError: settings out of range.
     """
     if not (1 <= fps <= 240 and 0 <= strength <= 2 and 0 <= idle <= 3):
         raise InputError(f"`fps` must be 1..240, `strength` 0..2 and `idle` 0..3, got {fps}, {strength} and {idle}.")
@@ -134,13 +135,13 @@ def speech_performance(
     for name, track in zip(NAMES, tracks.T, strict=True):
         for full, weight in both_sides(VISEMES[name], strength).items():
             expression[:, column[full]] += weight * track
-    closed = np.clip(tracks[:, [NAMES.index(name) for name in _CLOSED]].sum(axis=1), 0, 1)
-    expression[:, [column[name] for name in _OPENING]] *= 1 - 0.85 * closed[:, None]
-    rotations = np.zeros((len(times), len(_JOINTS), 3))
+    closed = np.clip(tracks[:, [NAMES.index(name) for name in CLOSING_VISEMES]].sum(axis=1), 0, 1)
+    expression[:, [column[name] for name in OPENING]] *= 1 - CLOSING * closed[:, None]
+    rotations = np.zeros((len(times), len(JOINT_NAMES), 3))
     if idle:
         _idle(expression, rotations, times, 1 - tracks[:, 0], np.random.default_rng(seed), idle)
-    performance = Performance(np.clip(expression, 0, 1), rotations, np.zeros((len(times), 3)), fps, ARKIT_NAMES, _JOINTS)
-    return retarget(performance, head_model)
+    performance = Performance(np.clip(expression, 0, 1), rotations, np.zeros((len(times), 3)), fps, ARKIT_NAMES, JOINT_NAMES)
+    return perform_on(performance, head_model)
 
 
 def _blended(values: np.ndarray, steps: float) -> np.ndarray:
@@ -164,7 +165,7 @@ def _idle(
         expression[:, column["eyeBlink" + side]] = lids
         expression[:, column["browOuterUp" + side]] += 0.4 * amount * np.clip(stress, 0, 1)
     expression[:, column["browInnerUp"]] += 0.5 * amount * np.clip(stress, 0, 1)
-    neck, eyes = _JOINTS.index("neck"), [_JOINTS.index("left_eye"), _JOINTS.index("right_eye")]
+    neck, eyes = JOINT_NAMES.index("neck"), [JOINT_NAMES.index("left_eye"), JOINT_NAMES.index("right_eye")]
     rotations[:, neck] = amount * sway
     rotations[:, neck, 0] += amount * np.deg2rad(6) * stress
     rotations[:, eyes, :2] = amount * gaze[:, None]
@@ -198,6 +199,12 @@ def read_rhubarb(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> list
         return _checked_cues(rows)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise FormatError(f"{path} has no mouth cues of Rhubarb as TSV or JSON ({error}). Export it anew with -f json.") from None
+
+
+def is_rhubarb(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> bool:
+    """Whether a file that others use as well, as JSON, holds Rhubarb's cues; raises as `open_input`."""
+    with open_input(path, limits) as (stream, _):
+        return b'"mouthCues"' in stream.read(_CUE_BYTES)
 
 
 def _json_rows(text: str) -> list[tuple[float, float, str]]:

@@ -19,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...cameras import OPENGL_FROM_OPENCV, Camera
-from ...errors import FormatError, InputError
-from ...io.limits import DEFAULT, Limits
-from ...io.npz import read_npz, write_npz
-from ...rig import HeadModel, Performance
-from .containers import fitted, rows, same_frames
+from ..cameras import OPENGL_FROM_OPENCV, Camera
+from ..errors import FormatError, InputError
+from ..io.limits import DEFAULT, Limits
+from ..io.npz import read_npz, write_npz
+from ..rig import HeadModel, Performance
 from .imported_track import (
     BLINKS,
     FPS,
@@ -39,6 +38,7 @@ from .imported_track import (
     rest_joints,
     turned,
 )
+from .tables import fitted, rows, same_frames
 
 KIND = "FlowFace"
 COEFFICIENTS, SHAPES = 64, 150

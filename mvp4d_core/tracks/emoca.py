@@ -5,9 +5,9 @@
 
 from pathlib import Path
 
-from .containers import Arrays
 from .deca import codes_track
 from .imported_track import ImportedTrack
+from .tables import Arrays
 
 KIND = "EMOCA"
 REQUIRED = ("shapecode", "expcode", "posecode")

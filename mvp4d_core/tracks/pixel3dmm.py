@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ...cameras import OPENGL_FROM_OPENCV, Camera
-from ...errors import FormatError
-from ...rig import HeadModel
-from .containers import Arrays, rows, same_frames
+from ..cameras import OPENGL_FROM_OPENCV, Camera
+from ..errors import FormatError
+from ..rig import HeadModel
 from .flowface import require_joints
 from .imported_track import ImportedTrack, axis_angles, flame_performance, rest_joints, turned
+from .tables import Arrays, rows, same_frames
 
 KIND = "Pixel3DMM"
 CROP = 256  # px

@@ -10,9 +10,10 @@ from scipy.signal import butter, lfilter, sosfilt
 
 from mvp4d_core.cli.main import main
 from mvp4d_core.errors import FormatError, InputError
-from mvp4d_core.rig import ARKIT_NAMES, load_head_model, load_performance
-from mvp4d_core.tracking.speech import NAMES, Cue, read_rhubarb, speech_performance, visemes_of_cues, visemes_of_voice
-from mvp4d_core.tracking.voice import HOP, analyse_voice
+from mvp4d_core.rig import ARKIT_NAMES, load_head_model, load_performance, skin
+from mvp4d_core.rig.speech import NAMES, Cue, read_rhubarb, speech_performance, visemes_of_cues, visemes_of_voice
+from mvp4d_core.rig.voice import HOP, analyse_voice
+from tests.support.flame_head import flame_head
 
 RATE = 16000
 VOWELS = {"aa": (730, 1180, 2500), "ih": (300, 2300, 3000), "oh": (500, 880, 2500), "ou": (320, 900, 2300)}
@@ -87,6 +88,18 @@ def test_the_face_opens_rounds_and_closes_with_the_sound():
     assert press[63] > 0.35 and jaw[63] < 0.05
     assert np.abs(performance.rotations).max() == 0
     assert int(jaw.argmax()) / 50 < 0.8  # lips lead the sound
+
+
+def test_a_flame_head_speaks_with_its_jaw():
+    head = flame_head()
+    visemes = visemes_of_cues([Cue(0.4, 0.8, "aa"), Cue(0.8, 1.2, "PP"), Cue(1.2, 1.6, "sil")])
+    performance = speech_performance(visemes, HOP, fps=10, head_model=head)
+    assert performance.expression_names == head.expression_names
+    frames = [performance[frame] for frame in (0, 6, 10, 15)]  # before a word, in "a", in "p", and after
+    points = [head.landmarks(skin(head, None, frame.expression, frame.rotations, np.zeros(3))) for frame in frames]
+    before, wide, shut, after = (np.linalg.norm(p[13] - p[14]) for p in points)  # the middles of the lips
+    assert wide > before + 0.006 and shut < before + 0.001 and abs(after - before) < 0.001
+    assert performance.rotations[6, head.joint_names.index("jaw"), 0] > 0.1
 
 
 def test_idle_motion_has_a_seed():

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...cameras import Camera
-from ...rig import HeadModel, Performance
-from ...rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
+from ..cameras import Camera
+from ..rig import HeadModel, Performance
+from ..rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
 
 JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
 BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .containers import Arrays, rows, same_frames
 from .imported_track import ImportedTrack, flame_performance
+from .tables import Arrays, rows, same_frames
 from .weak_perspective import crop_cameras
 
 KIND = "DECA"
