@@ -25,7 +25,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--size", type=int, metavar="PX", help="for `splats` (256), `playback` (512), `distill` (256) and `blender` (256)")
     command.add_argument("--quality", choices=("draft", "standard", "high"), default="standard", help="for `distill` (standard)")
     command.add_argument("--people", type=int, metavar="N", help="for `distill` (1) and `drive` (4)")
-    command.add_argument("--rig", metavar="HEAD", help="for `drive`: a head made by import-flame, for the way there and back")
+    command.add_argument("--rig", metavar="HEAD", help="for `drive`: a head made by import-flame (else one of its shape), there and back")
     command.add_argument("--ablation", action="store_true", help="for `distill`: fit also without its parts, one at a time")
     command.add_argument("--no-quick-start", action="store_true", help="for `comfy`: without the first workflow, which takes minutes")
     command.add_argument(

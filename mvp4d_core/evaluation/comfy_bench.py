@@ -73,7 +73,7 @@ def bench_comfy(*, quick_start: bool = True, progress: Progress = silent) -> dic
             if quick_start:
                 figures |= _quick_start(server, _read(api / "quick_start.json"))
             progress(STAGE, 2, total)
-            figures |= _render_speed(server)
+            figures |= render_speed(server)
             progress(STAGE, 3, total)
             figures |= _workflows(server, sorted(api.glob("*.json")))
             progress(STAGE, total, total)
@@ -102,7 +102,7 @@ def _quick_start(server: Server, workflow: dict[str, Any]) -> dict[str, float]:
     return {"quick_start_seconds": round(first, 1), "second_run_seconds": round(seconds_of(server.run(workflow)), 1)}
 
 
-def _render_speed(server: Server) -> dict[str, float]:
+def render_speed(server: Server) -> dict[str, float]:
     """The example avatar, fitted to a photo, through both renderers, all pictures of one renderer in one prompt.
 
     Each runs once before, so that what it compiles or loads does not count.

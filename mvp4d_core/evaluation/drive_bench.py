@@ -29,6 +29,7 @@ from ..training.synthetic.scenes import Scene, render_frame
 from ..training.synthetic.studio import StudioSettings, scene
 from .arkit_round_trip import arkit_round_trip_error
 from .face_agreement import compare_with_mediapipe
+from .flame_shaped_head import flame_head
 from .heldout import SPLIT
 from .skinning_error import flame_lbs_error, flowface_lbs_error
 
@@ -145,7 +146,7 @@ def bench_drive(
 
     Args:
         head_model: the open head, of which the people are made.
-        other_head: that ARKit's weights go to and come back from; a head made by `import-flame`.
+        other_head: that ARKit's weights go to and come back from; a head made by `import-flame`, or one of FLAME's shape without its data.
 
     Returns:
         `flame_lbs_error`, `flowface_lbs_error` metres; `arkit_round_trip_error` on what the other head can express and
@@ -165,12 +166,8 @@ def bench_drive(
 
     result = measured(("flame_lbs_error",), lambda: {"flame_lbs_error": flame_lbs_error()})
     result |= measured(("flowface_lbs_error",), lambda: {"flowface_lbs_error": flowface_lbs_error()})
-    if other_head is None:
-        result["arkit_round_trip_error"] = None
-        absent["arkit_round_trip_error"] = "it needs a second head: give --rig HEAD, made by import-flame"
-    else:
-        trip = arkit_round_trip_error(other_head)
-        result |= {"arkit_round_trip_error": trip.expressible, "arkit_round_trip_rest": trip.rest}
+    trip = arkit_round_trip_error(other_head or flame_head())
+    result |= {"arkit_round_trip_error": trip.expressible, "arkit_round_trip_rest": trip.rest}
     with tempfile.TemporaryDirectory() as folder:
         figures, speed, pictures = _videos(Path(folder), head_model, people, frames, progress)
     result |= _summary(figures) | {"video_frames_per_second": speed}

@@ -21,7 +21,7 @@ from ..rotations import axis_angle_to_matrix
 from . import landmark_sets as sets
 from .detector_habits import DetectorHabits, load_habits
 from .fit import OUTLIER, face_scale
-from .pinhole import first_pose, seen_from_pinhole
+from .pinhole import facing, first_pose, seen_from_pinhole
 from .point_rig import PointRig, point_derivatives, point_rig, posed_points, turning_joints, turns, with_weights
 
 _GAZE_SIGMA = np.radians(15)
@@ -206,9 +206,7 @@ def residuals(rig: FaceRig, pose: FacePose, landmarks: np.ndarray, focal: float,
 def _trust(rig: FaceRig, pose: FacePose, in_camera: np.ndarray, error: np.ndarray, scale: float) -> np.ndarray:
     """(L,) one over each point's noise in pixels."""
     distance = np.linalg.norm(error, axis=1) / max(scale, 1e-6)
-    cosine = -np.einsum("nd,nd->n", rig.normals @ pose.rotation.T, in_camera) / np.linalg.norm(in_camera, axis=1)
-    facing = 0.1 + 0.9 * np.clip((cosine + 0.1) / 0.4, 0, 1)
-    belief = np.maximum((1 + (distance / OUTLIER) ** 2) ** -2, 0.05) * facing
+    belief = np.maximum((1 + (distance / OUTLIER) ** 2) ** -2, 0.05) * facing(rig.normals @ pose.rotation.T, in_camera)
     return np.sqrt(belief) / (rig.noise * max(scale, 1e-6))
 
 

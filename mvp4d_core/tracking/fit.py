@@ -15,7 +15,7 @@ from ..rig import ARKIT_NAMES, HeadModel, Parameters
 from ..rig.bounded_least_squares import bounded_least_squares
 from ..rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
 from . import landmark_sets as sets
-from .pinhole import first_pose, seen_from_pinhole
+from .pinhole import facing, first_pose, seen_from_pinhole
 from .point_rig import PointRig, point_derivatives, point_rig, posed_points, turning_joints, turns
 
 FOCAL_35MM = 50.0  # mm: an ordinary portrait lens on a 36 x 24 mm frame
@@ -229,10 +229,7 @@ def _facing(model: HeadModel, state: _State) -> np.ndarray:
     a, b, c = (vertices[model.faces[model.landmark_faces, k]] for k in range(3))
     normals = np.cross(b - a, c - a)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    eye = -state.rotation.T @ state.translation
-    towards = eye - (a + b + c) / 3
-    cosine = np.einsum("nd,nd->n", normals, towards) / np.linalg.norm(towards, axis=1)
-    return 0.1 + 0.9 * np.clip((cosine + 0.1) / 0.4, 0, 1)
+    return facing(normals @ state.rotation.T, (a + b + c) / 3 @ state.rotation.T + state.translation)
 
 
 def _result(

@@ -41,3 +41,9 @@ def first_pose(points: np.ndarray, landmarks: np.ndarray, focal: float) -> tuple
     rotation = nearest_rotation(target.T @ source)
     scale = np.linalg.norm(target[:, :2]) / np.linalg.norm((source @ rotation.T)[:, :2])
     return rotation, np.append(landmarks[:, :2].mean(axis=0), focal) / scale - rotation @ middle
+
+
+def facing(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(L,) how far a surface is seen: from 0.1 where it looks away to 1. Outward unit normals (L, 3) and points (L, 3) in camera axes."""
+    cosine = -np.einsum("nd,nd->n", normals, points) / np.linalg.norm(points, axis=1)
+    return 0.1 + 0.9 * np.clip((cosine + 0.1) / 0.4, 0, 1)

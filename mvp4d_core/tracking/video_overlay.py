@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..io.video import frame_times, video_frames, write_video
-from ..progress import Progress, silent
+from ..progress import Progress, silent, steps
 from . import landmark_sets as sets
 from .video import VideoTrack
 
@@ -44,7 +44,9 @@ def draw_track(picture: np.ndarray, track: VideoTrack, frame: int) -> np.ndarray
     return np.asarray(image)
 
 
-def overlay_pictures(video: str | Path, track: VideoTrack, count: int, *, most_height: int = 512) -> np.ndarray:
+def overlay_pictures(
+    video: str | Path, track: VideoTrack, count: int, *, most_height: int = 512, progress: Progress = silent
+) -> np.ndarray:
     """`count` frames of the video, or all, evenly spread and with its track: (N, H, W, 3) uint8, no higher than `most_height` px.
 
     Raises as `io.video.video_frames`.
@@ -53,7 +55,8 @@ def overlay_pictures(video: str | Path, track: VideoTrack, count: int, *, most_h
     last = len(track.performance) - 1
     chosen = np.unique(np.linspace(0, len(times) - 1, min(count, len(times))).round().astype(int)).tolist()
     pictures = []
-    for number, picture in zip(chosen, video_frames(video, chosen), strict=False):
+    decoded = zip(chosen, video_frames(video, chosen), strict=False)
+    for number, picture in steps(decoded, "draw overlay", len(chosen), progress):
         drawn = Image.fromarray(draw_track(picture, track, min(last, round(times[number] * track.performance.fps))))
         drawn.thumbnail((drawn.width, most_height))
         pictures.append(np.asarray(drawn))

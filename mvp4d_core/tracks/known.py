@@ -69,7 +69,8 @@ def needed(head_model: HeadModel | None, path: Path, kind: str) -> HeadModel:
     """The head; InputError where there is none."""
     if head_model is None:
         raise InputError(
-            f"{path.name} needs the head it was made on, because {kind} does not say where its joints are.\nName that head (--rig)."
+            f"{path.name} needs the head it was made on, because {kind} does not say where its joints are.\n"
+            "Name that head: by --rig, in the add-on's preferences, or at `head_model` in ComfyUI."
         )
     return head_model
 

@@ -10,10 +10,10 @@ from mvp4d_core.avatar import load_avatar, save_avatar
 from mvp4d_core.avatar.file_space import to_file_space, write_posed_ply
 from mvp4d_core.avatar.ply import read_ply
 from mvp4d_core.errors import FormatError, InputError, MissingAssetError
+from mvp4d_core.evaluation.flame_shaped_head import bare_head
 from mvp4d_core.rig import Parameters, personalize, rest_parameters, skin, with_mouth
 from mvp4d_core.rotations import quaternion_to_matrix
 from tests.support.asserts import assert_arrays_close
-from tests.support.bare_head import bare_head
 from tests.support.toy_avatar import toy_avatar
 from tests.support.toy_head import toy_head_model
 

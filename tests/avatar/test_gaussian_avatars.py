@@ -12,9 +12,9 @@ from mvp4d_core.avatar.gaussian_avatars import read_gaussian_avatars, write_gaus
 from mvp4d_core.avatar.identity import recover_shape
 from mvp4d_core.avatar.import_avatar import import_avatar
 from mvp4d_core.errors import FormatError, InputError, MissingAssetError, StorageError
+from mvp4d_core.evaluation.flame_shaped_head import FACES, VERTICES, flame_head
 from mvp4d_core.rig import Performance, personalize
 from tests.support.asserts import assert_arrays_close
-from tests.support.flame_head import FACES, VERTICES, flame_head
 from tests.support.mutation import assert_refuses_cleanly
 from tests.support.toy_head import toy_head_model
 

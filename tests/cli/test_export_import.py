@@ -15,11 +15,11 @@ from mvp4d_core.avatar import load_avatar, save_avatar
 from mvp4d_core.avatar.file_space import stored_pose
 from mvp4d_core.avatar.posed_files import read_splats
 from mvp4d_core.cli.main import main
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.io.images import read_image
 from mvp4d_core.io.video import read_video
 from mvp4d_core.rig import load_performance, rest_parameters, save_head_model, save_performance, showcase_performance
 from tests.support.asserts import assert_arrays_close
-from tests.support.flame_head import flame_head
 from tests.support.toy_avatar import toy_avatar
 
 AVATAR = toy_avatar(count=500)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mvp4d_core.cli.main import main
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.rig import load_head_model, load_performance, save_head_model, save_performance, showcase_performance
-from tests.support.flame_head import flame_head
 
 
 @pytest.fixture(scope="module")

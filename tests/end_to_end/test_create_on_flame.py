@@ -11,10 +11,10 @@ from skimage import data
 from mvp4d_core.avatar import load_avatar
 from mvp4d_core.create import CreateSettings, create_avatar
 from mvp4d_core.errors import MissingAssetError
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.io.images import write_image
 from mvp4d_core.rig import save_head_model, showcase_performance, skin, with_mouth
 from mvp4d_core.showreel import named_parameters
-from tests.support.flame_head import flame_head
 
 
 @pytest.fixture(scope="module")

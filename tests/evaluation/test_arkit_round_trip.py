@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mvp4d_core.evaluation.arkit_round_trip import EXPRESSIBLE, arkit_round_trip_error, expressible_subspace
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.rig import ARKIT_NAMES, load_head_model
 from tests.support.asserts import assert_arrays_close
-from tests.support.flame_head import flame_head
 
 OPEN = load_head_model()
 

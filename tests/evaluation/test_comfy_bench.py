@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark of the ComfyUI pack where there is no ComfyUI; `tests/comfy/test_real_comfyui.py` has it where there is one."""
+"""The benchmark of the ComfyUI pack where there is no ComfyUI; `tests/comfy/test_real_stage_two.py` has it where there is one."""
 
 from pathlib import Path
 

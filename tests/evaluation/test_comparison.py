@@ -11,10 +11,11 @@ import pytest
 
 from mvp4d_core.conditioning import plan_views
 from mvp4d_core.errors import FormatError
-from mvp4d_core.evaluation.avatar_report import DESCRIPTIONS, report_page
+from mvp4d_core.evaluation.avatar_report import DESCRIPTIONS, report_lines, report_page, views_around
 from mvp4d_core.evaluation.charts import time_chart, view_chart
 from mvp4d_core.evaluation.comparison import FIGURES, Evaluation, evaluate_avatar, re_encoded, render_pictures
 from mvp4d_core.evaluation.instruments import open_instruments
+from mvp4d_core.evaluation.sheet import GAP, HEADER, comparison_sheet
 from mvp4d_core.evaluation.truth import Truth
 from mvp4d_core.io import safetensors_numpy
 from mvp4d_core.rig import Performance
@@ -166,3 +167,21 @@ def test_strange_weights_stop_before_any_work(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"nothing")
     with pytest.raises(FormatError, match=r"a\.pth"):
         open_instruments(lpips=[tmp_path / "a.pth"])
+
+
+def test_lines_tell_what_was_measured_and_nothing_that_was_not(moved):
+    lines = report_lines(moved)
+    assert lines[0].startswith("PSNR ") and "(floor " in lines[0] and lines[-1] == "A note & more."
+    assert not any(line.startswith(("CSIM", "RE@LG")) for line in lines)
+
+
+def test_sheet_shows_views_in_order_beside_the_truth(moved):
+    views = views_around(moved, 4)
+    positions = [moved.truth.cameras[view].position[0] for view in views]
+    assert sorted(views) == [0, 1] and positions == sorted(positions)
+    sheet = comparison_sheet(moved.truth.frames, moved.pictures, views)
+    assert sheet.shape == (HEADER + 2 * 168, 3 * 168 + 2 * GAP, 3)
+    middle = moved.truth.frames[views[0], FRAMES // 2]
+    assert np.array_equal((sheet[HEADER : HEADER + 168, :168] * 255).round().astype(np.uint8), middle)
+    tiny = comparison_sheet(moved.truth.frames[:, :, ::3, ::3], moved.pictures[:, :, ::3, ::3], views)
+    assert tiny.shape[1] == 3 * 168 + 2 * GAP, "pictures of 56 px are shown three times as large"

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from mvp4d_core.errors import FormatError, InputError
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.rig import face_normals, load_head_model, save_head_model
 from mvp4d_core.rig.atlas import own_atlas
 from mvp4d_core.rig.correspondence import nearest_on_surface, warp
 from mvp4d_core.rig.flame_import import VARIANTS, import_flame, read_uv
 from mvp4d_core.rig.flame_landmarks import _STATIC, read_embedding
 from tests.support.flame_files import flame_tables, object_npy, python2_pickle
-from tests.support.flame_head import flame_head
 from tests.support.mutation import assert_refuses_cleanly, peak_memory
 
 TRUTH = flame_head()

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from mvp4d_core.errors import InputError
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.evaluation.skinning_error import flame_lbs_error, flowface_lbs_error
 from mvp4d_core.rig import skin
 from mvp4d_core.rig.flowface import BLINK, EXPRESSIONS, SHAPES, flowface_head, skin_flowface
 from mvp4d_core.rotations import axis_angle_to_matrix
-from tests.support.flame_head import flame_head
 
 FLAME = flame_head()
 HEAD = flowface_head(FLAME)

@@ -8,10 +8,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mvp4d_core.cameras import orbit_camera
+from mvp4d_core.evaluation.flame_shaped_head import bare_head
 from mvp4d_core.rig import HeadModel, load_head_model, skin
 from mvp4d_core.rig.mouth import ROWS, STRIP, with_mouth
 from mvp4d_core.rig.surface import face_normals
-from tests.support.bare_head import bare_head
 
 BARE = bare_head()
 HEAD = with_mouth(BARE)

@@ -10,10 +10,10 @@ from scipy.signal import butter, lfilter, sosfilt
 
 from mvp4d_core.cli.main import main
 from mvp4d_core.errors import FormatError, InputError
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.rig import ARKIT_NAMES, load_head_model, load_performance, skin
 from mvp4d_core.rig.speech import NAMES, Cue, read_rhubarb, speech_performance, visemes_of_cues, visemes_of_voice
 from mvp4d_core.rig.voice import HOP, analyse_voice
-from tests.support.flame_head import flame_head
 
 RATE = 16000
 VOWELS = {"aa": (730, 1180, 2500), "ih": (300, 2300, 3000), "oh": (500, 880, 2500), "ou": (320, 900, 2300)}

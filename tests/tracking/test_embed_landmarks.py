@@ -9,11 +9,11 @@ import pytest
 
 from mvp4d_core.cli.main import main
 from mvp4d_core.errors import TrackingError
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.rig import load_head_model
 from mvp4d_core.tracking.embed_landmarks import find_landmarks
 from mvp4d_core.tracking.landmark_sets import INNER_LIPS, LEFT_EYE, RIGHT_EYE
 from tests.support.flame_files import flame_tables, python2_pickle
-from tests.support.flame_head import flame_head
 
 
 def test_a_pickle_becomes_a_head_that_knows_its_face(tmp_path, capsys):

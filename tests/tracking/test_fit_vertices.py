@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from mvp4d_core.errors import InputError
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.rig import load_head_model, retarget, showcase_performance, skin
 from mvp4d_core.tracking.fit_vertices import _cost, _derivative, _points_of, _posed, _rest, _Task, fit_landmarks, fit_vertices
 from mvp4d_core.tracking.transfer import transfer_performance
-from tests.support.flame_head import flame_head
 
 
 def played(head, shape, performance):

@@ -4,10 +4,10 @@
 import numpy as np
 import pytest
 
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.rig import load_head_model, skin
 from mvp4d_core.rotations import axis_angle_to_matrix, matrix_to_quaternion, quaternion_to_axis_angle
 from mvp4d_core.tracking.point_rig import joint_place, point_derivatives, point_rig, posed_points, turning_joints, turns, with_weights
-from tests.support.flame_head import flame_head
 
 
 @pytest.mark.parametrize("model", [load_head_model(), flame_head()], ids=["open head", "flame"])

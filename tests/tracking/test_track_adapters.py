@@ -12,6 +12,7 @@ from scipy.io import savemat
 from mvp4d_core.avatar import ply_tables
 from mvp4d_core.cameras import project
 from mvp4d_core.errors import FormatError, InputError, MVP4DError, StorageError
+from mvp4d_core.evaluation.flame_shaped_head import flame_head
 from mvp4d_core.io import safetensors_numpy
 from mvp4d_core.io.images import write_image
 from mvp4d_core.render.mesh import rasterize_mesh
@@ -20,10 +21,9 @@ from mvp4d_core.rig.flowface import flowface_head, skin_flowface
 from mvp4d_core.rotations import axis_angle_to_matrix
 from mvp4d_core.tracking import load_reference, save_reference
 from mvp4d_core.tracking.adapters.fit_reference import fit_references
+from mvp4d_core.tracking.adapters.import_track import import_track
 from mvp4d_core.tracks.flame_params import write_flame_param
 from mvp4d_core.tracks.flowface import read_fit, read_orbit, rest_offset, write_fit, write_orbit
-from mvp4d_core.tracking.adapters.import_track import import_track
-from tests.support.flame_head import flame_head
 from tests.support.mutation import assert_refuses_cleanly
 
 T = 3

@@ -10,12 +10,21 @@ from functools import cache
 
 import numpy as np
 
-from mvp4d_core.rig import HeadModel
-from mvp4d_core.rig.surface import openings
-from tests.support.bare_head import bare_head
+from ..rig import HeadModel, load_head_model
+from ..rig.surface import openings
 
 VERTICES, FACES, SHAPES, EXPRESSIONS = 5023, 9976, 300, 100
 _PER_VERTEX = ("v_template", "exprdirs", "posedirs", "lbs_weights", "static_offsets", "shapedirs")
+_INSIDE = ("mouth_cavity", "upper_teeth", "lower_teeth", "gums", "tongue")
+
+
+def bare_head() -> HeadModel:
+    """The open head without what is behind its lips, as FLAME comes."""
+    model = load_head_model()
+    inside = model.region_mask(*_INSIDE) & ~model.region_mask("lips")
+    kept = np.unique(model.faces[~inside[model.faces].any(axis=1)])
+    bare = _drop(model, np.setdiff1d(np.arange(len(inside)), kept))
+    return replace(bare, regions={name: region for name, region in bare.regions.items() if name not in _INSIDE})
 
 
 @cache
@@ -32,7 +41,7 @@ def flame_head(seed: int = 0, shapes: int = SHAPES, expressions: int = EXPRESSIO
         expression_names=tuple(f"expr{k:03d}" for k in range(expressions)),
         name="flame-shaped",
         licence="LicenseRef-licensed",
-        provenance={"source": "tests"},
+        provenance={"source": "the open head, recombined"},
     )
 
 
