@@ -17,8 +17,9 @@ _SETTERS = {
     "FLOAT": ("value", np.float32),
     "FLOAT_VECTOR": ("vector", np.float32),
     "QUATERNION": ("value", np.float32),
+    "FLOAT_COLOR": ("color", np.float32),
 }
-_WIDTHS = {"INT": 1, "FLOAT": 1, "FLOAT_VECTOR": 3, "QUATERNION": 4}
+_WIDTHS = {"INT": 1, "FLOAT": 1, "FLOAT_VECTOR": 3, "QUATERNION": 4, "FLOAT_COLOR": 4}
 
 
 def blender_from_head(points: np.ndarray) -> np.ndarray:
@@ -69,14 +70,19 @@ def add_attribute(mesh: bpy.types.Mesh, name: str, kind: str, domain: str, value
     attribute.data.foreach_set(field, np.ascontiguousarray(values, dtype=dtype).ravel())
 
 
-def read_attribute(mesh: bpy.types.Mesh, name: str) -> np.ndarray:
-    """The values (n,) or (n, width) of an attribute of a mesh, evaluated or not."""
-    attribute = mesh.attributes[name]
+def read_attribute(geometry: bpy.types.Mesh | bpy.types.PointCloud, name: str) -> np.ndarray:
+    """The values (n,) or (n, width) of an attribute of a mesh or a point cloud, evaluated or not."""
+    attribute = geometry.attributes[name]
     field, dtype = _SETTERS[attribute.data_type]
     width = _WIDTHS[attribute.data_type]
     values = np.zeros(len(attribute.data) * width, dtype)
     attribute.data.foreach_get(field, values)
     return values if width == 1 else values.reshape(-1, width)
+
+
+def evaluated_geometry(blender_object: bpy.types.Object) -> bpy.types.GeometrySet:
+    """What an object's modifiers make of it, in its own space. Its mesh and its points last only as long as this does."""
+    return blender_object.evaluated_get(bpy.context.evaluated_depsgraph_get()).evaluated_geometry()
 
 
 def evaluated_vertices(blender_object: bpy.types.Object) -> np.ndarray:

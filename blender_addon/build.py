@@ -14,6 +14,7 @@ from mvp4d_core.rig import Parameters, Performance, load_performance, rest_param
 
 from . import animation, bridge, rig, scene
 from .import_avatar import ImportedAvatar, import_avatar
+from .movements import expression_movements
 
 START = 1  # the scene frame of a performance's first frame
 
@@ -70,7 +71,7 @@ def build_scene(
     error = position_error(avatar, imported, progress=progress)
     if performance is not None:
         animation.use_timing(bpy.context.scene, performance)
-        animation.key_performance(imported.armature, imported.head, performance, Path(performance_path).stem, start=START)
+        animation.key_performance(imported.armature, performance, Path(performance_path).stem, start=START)
         animation.use_range(bpy.context.scene, performance, START)
     bpy.context.scene.frame_set(START)
     scene.save_blend(blend_path)
@@ -90,19 +91,18 @@ def position_error(
     generator = np.random.default_rng(seed)
     worst = 0.0
     for _ in steps(range(poses), "measure", poses, progress):
-        parameters = _random_parameters(avatar, imported, generator)
-        rig.pose(imported.armature, imported.head, avatar.rig, parameters)
+        parameters = _random_parameters(avatar, generator)
+        rig.pose(imported.armature, avatar.rig, parameters)
         distances = np.linalg.norm(splat_centres(imported) - avatar.pose(parameters).means, axis=1)
         worst = max(worst, float(distances.max(initial=0)))
-    rig.pose(imported.armature, imported.head, avatar.rig, rest_parameters(avatar.rig))
+    rig.pose(imported.armature, avatar.rig, rest_parameters(avatar.rig))
     return worst
 
 
-def _random_parameters(avatar: GaussianAvatar, imported: ImportedAvatar, generator: np.random.Generator) -> Parameters:
+def _random_parameters(avatar: GaussianAvatar, generator: np.random.Generator) -> Parameters:
     """Any expression its slider reaches, every joint turned."""
-    keys = [imported.head.data.shape_keys.key_blocks[name] for name in avatar.rig.expression_names]
-    low = np.array([max(key.slider_min, -_LARGEST_EXPRESSION) for key in keys])
-    high = np.array([min(key.slider_max, _LARGEST_EXPRESSION) for key in keys])
+    reach = np.array([movement.reach for movement in expression_movements(avatar.rig)]).reshape(-1, 2)
+    low, high = np.clip(reach, -_LARGEST_EXPRESSION, _LARGEST_EXPRESSION).T
     return Parameters(
         generator.uniform(low, high).astype(np.float32),
         generator.uniform(-_LARGEST_TURN, _LARGEST_TURN, (len(avatar.rig.joint_names), 3)).astype(np.float32),

@@ -51,14 +51,32 @@ class Graph:
     def rotated(self, vector: Any, rotation: bpy.types.NodeSocket) -> bpy.types.NodeSocket:
         return self.output("FunctionNodeRotateVector", {"Vector": vector, "Rotation": rotation})
 
+    def turned(self, first: bpy.types.NodeSocket, then_in_its_axes: bpy.types.NodeSocket) -> bpy.types.NodeSocket:
+        """The product first x then_in_its_axes of two rotations."""
+        inputs = {"Rotation": first, "Rotate By": then_in_its_axes}
+        return self.output("FunctionNodeRotateRotation", inputs, rotation_space="LOCAL")
+
+    def inverted(self, rotation: bpy.types.NodeSocket) -> bpy.types.NodeSocket:
+        return self.output("FunctionNodeInvertRotation", {"Rotation": rotation})
+
+    def switch(self, kind: str, condition: bpy.types.NodeSocket, otherwise: Any, then: Any) -> bpy.types.NodeSocket:
+        """`then` where `condition` holds. Only the one that is needed is evaluated when the condition is a single value."""
+        return self.output("GeometryNodeSwitch", {"Switch": condition, "False": otherwise, "True": then}, input_type=kind)
+
     def attribute(self, name: str, kind: str) -> bpy.types.NodeSocket:
         """The named attribute as a field."""
         return self.output("GeometryNodeInputNamedAttribute", {"Name": name}, "Attribute", data_type=kind)
 
-    def stored(self, geometry: bpy.types.NodeSocket, name: str, kind: str, value: bpy.types.NodeSocket) -> bpy.types.NodeSocket:
-        """The geometry with `value` stored on its faces."""
+    def stored(
+        self, geometry: bpy.types.NodeSocket, name: str, kind: str, value: bpy.types.NodeSocket, domain: str = "FACE"
+    ) -> bpy.types.NodeSocket:
+        """The geometry with `value` stored on its faces or points."""
         inputs = {"Geometry": geometry, "Name": name, "Value": value}
-        return self.output("GeometryNodeStoreNamedAttribute", inputs, data_type=kind, domain="FACE")
+        return self.output("GeometryNodeStoreNamedAttribute", inputs, data_type=kind, domain=domain)
+
+    def without(self, geometry: bpy.types.NodeSocket, name: str) -> bpy.types.NodeSocket:
+        """The geometry without an attribute."""
+        return self.output("GeometryNodeRemoveAttribute", {"Geometry": geometry, "Name": name})
 
     def arrange(self) -> None:
         """Puts each node right of all it depends on."""

@@ -30,9 +30,9 @@ _LARGEST_PICTURE = 8192  # pixels
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     options = _parser().parse_args(arguments)
-    with _only_our_words() as words:
+    with only_our_words() as words:
         try:
-            _run(options, lambda stage, done, total: _say(words, stage, done, total))
+            _run(options, lambda stage, done, total: say(words, stage, done, total))
         except MVP4DError as error:
             words.write(f"{error}\n")
             return error.exit_code
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, progress: Any) -> None:
     _check_sizes(options)
     camera = None if options.camera is None else read_camera(options.camera)
-    build, scene = _with_bpy("build"), _with_bpy("scene")
+    build, scene = with_bpy("build"), with_bpy("scene")
     watch = _Watch()
     built = build.build_scene(
         options.avatar, options.blend, performance_path=options.performance, camera=camera, size=options.size, progress=progress
@@ -96,9 +96,8 @@ def _describe(built: Any, still_frame: int) -> dict[str, Any]:
     return {
         "gaussians": len(built.avatar),
         "sh_degree": built.avatar.sh_degree,
-        "blender": _with_bpy("compat").VERSION,
+        "blender": with_bpy("compat").VERSION,
         "blender_position_error": built.position_error,
-        "joint_drift": _with_bpy("rig").joint_drift(built.avatar.rig),
         "notes": list(built.imported.notes),
         "still_parameters": {name: getattr(parameters, name).tolist() for name in ("expression", "rotations", "translation")},
         "still_camera": {
@@ -135,7 +134,7 @@ def _check_sizes(options: argparse.Namespace) -> None:
         raise InputError(f"--clip-frames must be at least 1, got {options.clip_frames}.")
 
 
-def _with_bpy(module: str) -> ModuleType:
+def with_bpy(module: str) -> ModuleType:
     """A module of this package that needs Blender."""
     try:
         return importlib.import_module(f".{module}", __package__)
@@ -158,7 +157,7 @@ class _Watch:
         self._last = now
 
 
-def _say(words: TextIO, stage: str, done: int, total: int) -> None:
+def say(words: TextIO, stage: str, done: int, total: int) -> None:
     words.write(json.dumps({"stage": stage, "done": done, "total": total}) + "\n")
 
 
@@ -173,7 +172,7 @@ def _peak_memory_gb() -> float | None:
 
 
 @contextmanager
-def _only_our_words() -> Iterator[TextIO]:
+def only_our_words() -> Iterator[TextIO]:
     """Gives the real stderr and drops what else is written to stdout and stderr, down to the C library. An exception gets stderr back."""
     _flush()
     kept = os.dup(1), os.dup(2)

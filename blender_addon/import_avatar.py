@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a `.mvp4d` file to a collection with the armature, the head mesh and the splats of one avatar."""
+"""From an avatar's file to a collection with the armature, the head mesh and the splats of one avatar."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bpy
 
-from mvp4d_core.avatar import GaussianAvatar, load_avatar
+from mvp4d_core.avatar import GaussianAvatar
 from mvp4d_core.progress import Progress, silent
+from mvp4d_core.rig import HeadModel, load_head_model
 
-from . import compat, nodes, rig
+from . import animation, compat, nodes, rig
+from .avatar_files import GAUSSIAN_AVATARS_PLY, ImportOptions, read_avatar
 from .material import splat_material
 from .splats import new_splat_mesh
 
 INFO = "mvp4d"  # the custom property of the armature that marks and describes an avatar
-HEAD, SPLATS = "mvp4d_head", "mvp4d_splats"  # custom properties of the armature that point at its two companions
-
-_VISIBLE_DRIFT = 1e-6  # metres
+SOURCE = "mvp4d_source"  # the file it came from, for exports that need more than a scene holds
+PART = "mvp4d_part"  # the custom property of its children that says which they are
+HEAD, SPLATS = "head", "splats"
 
 
 @dataclass(frozen=True)
@@ -30,29 +32,47 @@ class ImportedAvatar:
     armature: bpy.types.Object
     head: bpy.types.Object
     splats: bpy.types.Object
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-def import_file(path: str | Path, progress: Progress = silent) -> ImportedAvatar:
-    """Loads an avatar and builds it in the current scene, named by its file. Raises the core's errors; then nothing is left behind."""
-    return import_avatar(load_avatar(path), Path(path).stem, progress)
+def import_file(path: str | Path, options: ImportOptions | None = None, progress: Progress = silent) -> ImportedAvatar:
+    """Loads an avatar and builds it in the current scene, named by its file. A motion in the file is keyed from frame 1 on.
+
+    Raises the core's errors; then nothing is left behind.
+    """
+    options = options or ImportOptions()
+    path = Path(path)
+    found = read_avatar(path, options)
+    name = path.parent.name if path.name == GAUSSIAN_AVATARS_PLY else path.stem
+    with _all_or_nothing():
+        identity = (found.head_model or load_head_model()) if options.identity else None
+        imported = import_avatar(found.avatar, name or path.stem, progress, identity=identity)
+        imported.armature[SOURCE] = str(path.resolve())
+        if found.performance is not None and options.motion:
+            animation.key_performance(imported.armature, found.performance, name)
+    return replace(imported, notes=(*found.notes, *imported.notes))
 
 
-def import_avatar(avatar: GaussianAvatar, name: str, progress: Progress = silent) -> ImportedAvatar:
-    """Builds `avatar` in the current scene, which must be in object mode. Data is taken back if any step fails."""
+def import_avatar(avatar: GaussianAvatar, name: str, progress: Progress = silent, *, identity: HeadModel | None = None) -> ImportedAvatar:
+    """Builds `avatar` in the current scene, which must be in object mode. Data is taken back if any step fails.
+
+    Args:
+        identity: also sliders that change whose head it is, by the directions of this head, which the avatar's was made from.
+    """
     with _all_or_nothing():
         collection = bpy.data.collections.new(name)
         bpy.context.scene.collection.children.link(collection)
-        progress("import", 0, 3)
-        armature = rig.build_armature(avatar.rig, f"{name} rig", collection)
-        progress("import", 1, 3)
-        head = rig.build_head(avatar.rig, f"{name} head", armature, collection)
-        progress("import", 2, 3)
-        splats = _build_splats(avatar, f"{name} splats", armature, head, collection)
-        armature[INFO] = _describe(avatar, name)
-        armature[HEAD], armature[SPLATS] = head, splats
-        progress("import", 3, 3)
-    return ImportedAvatar(collection, armature, head, splats, _notes(avatar))
+        progress("import", 0, 2)
+        built = rig.build_rig(avatar.rig, name, collection, identity=identity)
+        progress("import", 1, 2)
+        splats = _build_splats(avatar, f"{name} splats", built.armature, built.head, collection)
+        built.armature[INFO] = _describe(avatar, name, built)
+        built.head[PART], splats[PART] = HEAD, SPLATS
+        progress("import", 2, 2)
+    notes = ()
+    if identity is not None and not built.identity:
+        notes = (f"The head `{avatar.rig.name}` has no sliders of identity: it was cut into other triangles, or carries none.",)
+    return ImportedAvatar(collection, built.armature, built.head, splats, notes)
 
 
 def _build_splats(
@@ -70,7 +90,7 @@ def _build_splats(
     return splats
 
 
-def _describe(avatar: GaussianAvatar, name: str) -> str:
+def _describe(avatar: GaussianAvatar, name: str, built: rig.Rig) -> str:
     """JSON of what the panel shows; plain text, so that files stay readable without the add-on."""
     return json.dumps(
         {
@@ -79,18 +99,12 @@ def _describe(avatar: GaussianAvatar, name: str) -> str:
             "sh_degree": avatar.sh_degree,
             "head": avatar.rig.name,
             "licence": avatar.rig.licence,
-            "expressions": list(avatar.rig.expression_names),
+            "joints": list(avatar.rig.joint_names),
+            "expressions": list(built.expressions),
+            "arkit": list(built.arkit),
+            "identity": list(built.identity),
             "metadata": avatar.metadata,
         }
-    )
-
-
-def _notes(avatar: GaussianAvatar) -> tuple[str, ...]:
-    drift = rig.joint_drift(avatar.rig)
-    if drift <= _VISIBLE_DRIFT:
-        return ()
-    return (
-        f"Joints of the head `{avatar.rig.name}` move up to {1000 * drift:.2f} mm with an expression; bones stay at the neutral face's.",
     )
 
 

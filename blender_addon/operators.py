@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person can do: import avatars, load a performance, return to rest, take over the look of the training."""
+"""Import of avatars, by the menu and by dropping files, and the look of the training."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -8,11 +8,10 @@ import bpy
 from bpy_extras.io_utils import ImportHelper
 
 from mvp4d_core.errors import MVP4DError
-from mvp4d_core.rig import load_performance
 
-from . import animation, bridge, rig, scene
+from . import avatar_files, bridge, preferences, scene
+from .avatar_files import ImportOptions
 from .import_avatar import ImportedAvatar, import_file
-from .properties import chosen_avatar
 
 _FIRST_SIZE = 1080  # pixels of a picture, in a scene that had no camera
 
@@ -25,7 +24,7 @@ class MVP4D_OT_import_avatar(bpy.types.Operator, ImportHelper):
     bl_options: ClassVar = {"REGISTER", "UNDO", "PRESET"}
 
     filename_ext = ".mvp4d"
-    filter_glob: bpy.props.StringProperty(default="*.mvp4d", options={"HIDDEN"})
+    filter_glob: bpy.props.StringProperty(default=";".join(f"*{ending}" for ending in avatar_files.ENDINGS), options={"HIDDEN"})
     filepath: bpy.props.StringProperty(name="File", subtype="FILE_PATH", options={"HIDDEN", "SKIP_SAVE"})  # set by a drop alone
     files: bpy.props.CollectionProperty(type=bpy.types.OperatorFileListElement, options={"HIDDEN", "SKIP_SAVE"})
     directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"HIDDEN", "SKIP_SAVE"})
@@ -34,6 +33,23 @@ class MVP4D_OT_import_avatar(bpy.types.Operator, ImportHelper):
         description="Set EEVEE, the Raw view transform and a white world, so that renders show the avatar as it was trained",
         default=True,
     )
+    motion: bpy.props.BoolProperty(name="Key Motion", description="Key the motion that the file holds, from frame 1 on", default=True)
+    identity: bpy.props.BoolProperty(
+        name="Identity Sliders", description="Also sliders that change whose head it is; the joints follow", default=False
+    )
+    fit: bpy.props.BoolProperty(
+        name="Fit to Head", description="Move and scale splats that stand still onto the built-in head, and bind them to it", default=True
+    )
+    up: bpy.props.EnumProperty(
+        name="Up Axis",
+        description="Where y points in a PLY, .splat or SPZ file",
+        items=[
+            ("AUTO", "As Usual", "Down in splats that stand still, up in CAP4D's animation"),
+            ("UP", "Y Up", "As head space has it"),
+            ("DOWN", "Y Down", "As splat viewers have it"),
+        ],
+    )
+    fps: bpy.props.FloatProperty(name="Frame Rate", description="Of a motion whose file does not say", default=25.0, min=1.0, max=240.0)
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
@@ -46,12 +62,13 @@ class MVP4D_OT_import_avatar(bpy.types.Operator, ImportHelper):
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         paths = [Path(self.directory, file.name) for file in self.files if file.name] or [Path(self.filepath)]
+        options = self._options(context)
         imported, problems = [], []
         context.window_manager.progress_begin(0, len(paths))
         for done, path in enumerate(paths):
             context.window_manager.progress_update(done)
             try:
-                imported.append(import_file(path))
+                imported.append(import_file(path, options))
             except MVP4DError as error:
                 problems.append(str(error))
         context.window_manager.progress_end()
@@ -62,6 +79,10 @@ class MVP4D_OT_import_avatar(bpy.types.Operator, ImportHelper):
         for problem in problems:  # last, and as errors: these are what Blender keeps on the screen
             self.report({"ERROR"}, problem)
         return {"FINISHED"} if imported else {"CANCELLED"}
+
+    def _options(self, context: bpy.types.Context) -> ImportOptions:
+        upright = {"AUTO": None, "UP": True, "DOWN": False}[self.up]
+        return ImportOptions(preferences.flame_path(context), self.fit, upright, self.fps, self.motion, self.identity)
 
     def _finish(self, context: bpy.types.Context, imported: list[ImportedAvatar]) -> None:
         """Chooses the last avatar, and makes it visible: splats turn to the scene's camera, so there must be one."""
@@ -83,65 +104,11 @@ class MVP4D_FH_avatar(bpy.types.FileHandler):
     bl_idname = "MVP4D_FH_avatar"
     bl_label = "MVP4D avatar"
     bl_import_operator = "mvp4d.import_avatar"
-    bl_file_extensions = ".mvp4d"
+    bl_file_extensions = ";".join(avatar_files.ENDINGS)
 
     @classmethod
     def poll_drop(cls, context: bpy.types.Context) -> bool:
         return context.area is not None and context.area.type in {"VIEW_3D", "OUTLINER"}
-
-
-class _AvatarOperator:
-    """What operators on the chosen avatar share."""
-
-    bl_options: ClassVar = {"REGISTER", "UNDO"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        avatar = chosen_avatar(context)
-        if avatar is None:
-            cls.poll_message_set("Select an avatar")
-        elif avatar.head is None:
-            cls.poll_message_set("The head mesh of this avatar was deleted. Import it again")
-        return avatar is not None and avatar.head is not None
-
-
-class MVP4D_OT_load_performance(_AvatarOperator, bpy.types.Operator, ImportHelper):
-    """Key a performance on the sliders and bones of the chosen avatar"""
-
-    bl_idname = "mvp4d.load_performance"
-    bl_label = "Load Performance"
-
-    filename_ext = ".safetensors"
-    filter_glob: bpy.props.StringProperty(default="*.safetensors", options={"HIDDEN"})
-    start: bpy.props.IntProperty(name="Start Frame", description="Scene frame of the first frame of the performance", default=1)
-    match_range: bpy.props.BoolProperty(
-        name="Match Scene Range", description="Let the scene begin and end with the performance", default=True
-    )
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        avatar = chosen_avatar(context)
-        try:
-            performance = load_performance(self.filepath)
-            action = animation.key_performance(avatar.armature, avatar.head, performance, Path(self.filepath).stem, start=self.start)
-        except MVP4DError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        if self.match_range:
-            animation.use_range(context.scene, performance, self.start)
-        self.report({"INFO"}, f"Keyed {len(performance)} frames as the action {action.name}.")
-        return {"FINISHED"}
-
-
-class MVP4D_OT_rest(_AvatarOperator, bpy.types.Operator):
-    """Put every slider and bone of the chosen avatar back to rest. Keys stay"""
-
-    bl_idname = "mvp4d.rest"
-    bl_label = "Rest"
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        avatar = chosen_avatar(context)
-        rig.rest(avatar.armature, avatar.expressions)
-        return {"FINISHED"}
 
 
 class MVP4D_OT_match_training(bpy.types.Operator):
@@ -159,12 +126,10 @@ class MVP4D_OT_match_training(bpy.types.Operator):
 CLASSES = (
     MVP4D_OT_import_avatar,
     MVP4D_FH_avatar,
-    MVP4D_OT_load_performance,
-    MVP4D_OT_rest,
     MVP4D_OT_match_training,
 )
 
 
 def draw_import_entry(menu: bpy.types.Menu, context: bpy.types.Context) -> None:
     """The entry of File > Import."""
-    menu.layout.operator(MVP4D_OT_import_avatar.bl_idname, text="MVP4D Avatar (.mvp4d)")
+    menu.layout.operator(MVP4D_OT_import_avatar.bl_idname, text="MVP4D Avatar (.mvp4d, .ply, .spz, .splat)")

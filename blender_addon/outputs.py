@@ -18,7 +18,7 @@ def written_by_blender(path: str | Path, suffix: str) -> Iterator[str]:
     """Gives the name of a temporary file for one of Blender's operators; it becomes `path` when it turns out whole.
 
     Args:
-        suffix: `.blend`, `.png` or `.mp4`.
+        suffix: `.blend`, `.png`, `.mp4` or `.webm`.
 
     Raises:
         StorageError: the operator failed, or what it wrote is incomplete.
@@ -62,4 +62,18 @@ def _is_whole_mp4(path: Path) -> bool:
     return position == size and b"moov" in kinds
 
 
-_CHECKS = {".blend": _is_whole_blend, ".png": _is_whole_png, ".mp4": _is_whole_mp4}
+def _is_whole_webm(path: Path) -> bool:
+    """A WebM is an EBML head and one segment, whose size is written last and reaches to the end (RFC 8794, 4 and 6)."""
+    data = path.read_bytes()
+    position = 0
+    for kind in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
+        start = position + len(kind)
+        if data[position:start] != kind or start >= len(data) or not data[start]:
+            return False
+        width = 9 - data[start].bit_length()  # the leading zeros of the first byte tell how many follow
+        size = int.from_bytes(data[start : start + width], "big") - (1 << 7 * width)
+        position = start + width + size
+    return position == len(data)
+
+
+_CHECKS = {".blend": _is_whole_blend, ".png": _is_whole_png, ".mp4": _is_whole_mp4, ".webm": _is_whole_webm}

@@ -12,15 +12,15 @@ import numpy as np
 
 from mvp4d_core.cameras import BLENDER_FROM_HEAD, OPENGL_FROM_OPENCV, Camera
 from mvp4d_core.errors import InputError
+from mvp4d_core.io.folders import make_folder
 from mvp4d_core.progress import Progress, silent
 
-from . import bridge, compat
+from . import bridge, compat, look
 from .outputs import written_by_blender
 
 _SENSOR = 36.0  # millimetres
 _WORLD = "MVP4D background"
 _CLIP = (0.01, 100.0)  # metres
-_SHARP = 0.0  # width of the pixel filter in pixels: a sample at the pixel's centre, as splat rasterisers take it
 
 
 def add_camera(camera: Camera, name: str, collection: bpy.types.Collection) -> bpy.types.Object:
@@ -76,24 +76,14 @@ def match_training(scene: bpy.types.Scene, *, background: tuple[float, float, fl
         background: display-referred colour of the world.
         samples: of EEVEE a pixel. One is exact for splats alone; raise it, and the pixel filter, for other things in the scene.
     """
-    render = scene.render
-    render.engine = compat.EEVEE
-    render.filter_size = _SHARP
-    render.dither_intensity = 0.0
-    render.film_transparent = False
-    render.use_compositing = render.use_sequencer = False
-    scene.eevee.taa_render_samples = samples
-    scene.eevee.use_shadows = False
-    scene.eevee.use_raytracing = False
-    scene.display_settings.display_device = "sRGB"
-    view = scene.view_settings
-    view.view_transform, view.look = "Raw", "None"
-    view.exposure, view.gamma = 0.0, 1.0
+    look.use_look(scene, look.Renderer.EEVEE, samples=samples)
+    scene.render.film_transparent = False
+    scene.render.use_compositing = scene.render.use_sequencer = False
     scene.world = _plain_world(background)
 
 
 def _plain_world(color: tuple[float, float, float]) -> bpy.types.World:
-    world = bpy.data.worlds.get(_WORLD) or bpy.data.worlds.new(_WORLD)
+    world = compat.made_before(bpy.data.worlds, _WORLD) or compat.mark(bpy.data.worlds.new(_WORLD), _WORLD)
     tree = compat.use_node_tree(world)
     shader = tree.nodes.new("ShaderNodeBackground")
     shader.inputs["Color"].default_value = (*color, 1.0)
@@ -134,18 +124,34 @@ def save_blend(path: str | Path) -> None:
         bpy.ops.wm.save_as_mainfile(filepath=temporary, compress=True, copy=True, check_existing=False, relative_remap=False)
 
 
-def render_still(path: str | Path, frame: int) -> None:
-    """Renders one frame as PNG, atomically. Raises StorageError if it cannot be written."""
+def render_still(path: str | Path, frame: int, *, alpha: bool = False) -> None:
+    """Renders one frame as PNG, atomically. Raises StorageError if it cannot be written.
+
+    Args:
+        alpha: leave out the background, and keep how much of it each pixel would show.
+    """
     scene = bpy.context.scene
     scene.frame_set(frame)
-    compat.use_image_output(scene.render.image_settings)
-    with written_by_blender(path, ".png") as temporary:
+    with written_by_blender(path, ".png") as temporary, _film_as(scene, transparent=alpha):
+        compat.use_image_output(scene.render.image_settings, "RGBA" if alpha else "RGB")
         scene.render.filepath = temporary
         bpy.ops.render.render(write_still=True)
 
 
-def render_clip(path: str | Path, frames: range, progress: Progress = silent) -> None:
-    """Renders consecutive `frames` as an H.264 film at the scene's frame rate, atomically.
+def render_pictures(folder: Path, frames: range, *, alpha: bool = True) -> Iterator[tuple[int, int]]:
+    """Renders `frame_0001.png` and so on, named by the scene's frames, each as a whole; yields (done, total) after each."""
+    make_folder(folder)
+    before = bpy.context.scene.frame_current
+    try:
+        for done, frame in enumerate(frames, start=1):
+            render_still(folder / f"frame_{frame:04d}.png", frame, alpha=alpha)
+            yield done, len(frames)
+    finally:
+        bpy.context.scene.frame_set(before)
+
+
+def render_clip(path: str | Path, frames: range, progress: Progress = silent, *, alpha: bool = False) -> None:
+    """Renders consecutive `frames` as a film at the scene's frame rate, atomically: H.264 in MP4, or with `alpha` VP9 in WebM.
 
     Blender renders an animation in one piece: what `progress` raises after a frame is raised here when the last frame is done.
 
@@ -154,18 +160,32 @@ def render_clip(path: str | Path, frames: range, progress: Progress = silent) ->
     """
     scene = bpy.context.scene
     scene.frame_start, scene.frame_end = frames[0], frames[-1]
-    use_film_output(scene)
-    with written_by_blender(path, ".mp4") as temporary, _told_of_frames(progress, len(frames)):
+    ending = ".webm" if alpha else ".mp4"
+    with written_by_blender(path, ending) as temporary, _told_of_frames(progress, len(frames)), _film_as(scene, transparent=alpha):
+        use_film_output(scene, alpha=alpha)
         scene.render.filepath = temporary
         bpy.ops.render.render(animation=True)
 
 
-def use_film_output(scene: bpy.types.Scene) -> None:
-    """H.264 in MP4, all but lossless."""
+@contextmanager
+def _film_as(scene: bpy.types.Scene, *, transparent: bool) -> Iterator[None]:
+    """The scene with or without its background, and with its own outputs again afterwards."""
+    render = scene.render
+    before = render.film_transparent, render.filepath
+    render.film_transparent = transparent or render.film_transparent
+    try:
+        yield
+    finally:
+        render.film_transparent, render.filepath = before
+
+
+def use_film_output(scene: bpy.types.Scene, *, alpha: bool = False) -> None:
+    """H.264 in MP4, or VP9 in WebM, which can be transparent; all but lossless."""
     compat.use_video_output(scene.render.image_settings)
     scene.render.use_file_extension = False  # or Blender adds the frame numbers to the name
     ffmpeg = scene.render.ffmpeg
-    ffmpeg.format, ffmpeg.codec, ffmpeg.audio_codec = "MPEG4", "H264", "NONE"
+    ffmpeg.format, ffmpeg.codec, ffmpeg.audio_codec = *(("WEBM", "WEBM") if alpha else ("MPEG4", "H264")), "NONE"
+    scene.render.image_settings.color_mode = "RGBA" if alpha else "RGB"
     ffmpeg.constant_rate_factor, ffmpeg.ffmpeg_preset = "PERC_LOSSLESS", "GOOD"
 
 

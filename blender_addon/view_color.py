@@ -8,7 +8,7 @@ from math import pi, sqrt
 
 import bpy
 
-from . import splats
+from . import native_names, splats
 from .graph import Graph
 
 Socket = bpy.types.NodeSocket
@@ -18,21 +18,31 @@ _C2 = (sqrt(15 / pi) / 2, sqrt(5 / pi) / 4, sqrt(15 / pi) / 4)
 _C3 = (sqrt(35 / (2 * pi)) / 4, sqrt(105 / pi) / 2, sqrt(21 / (2 * pi)) / 4, sqrt(7 / pi) / 4, sqrt(105 / pi) / 4)
 
 
-def add_harmonics(graph: Graph, geometry: Socket, direction: Socket, sh_degree: int) -> Socket:
-    """The geometry with what the higher harmonics add to its colour.
+def add_harmonics(graph: Graph, geometry: Socket, direction: Socket, sh_degree: int, linear: Socket) -> Socket:
+    """The geometry with the colours that are seen along `direction`, from the camera to the mean, unit, in the splats' axes.
 
-    `direction` looks from the camera to the mean, unit, in Blender's axes. The coefficients are removed: sorting would move them as well.
+    Coefficients are removed: sorting would move them as well. Where `linear` holds, colours become light; else they stay display-referred.
     """
-    across, forward, up = graph.parts(direction)
-    head = (across, up, graph.number("MULTIPLY", forward, -1))  # the harmonics live in head axes
     color = graph.attribute(splats.COLOR, "FLOAT_VECTOR")
-    basis = _basis(graph, *head, sh_degree)
-    for index, value in enumerate(basis):
-        color = graph.vector("MULTIPLY_ADD", graph.attribute(splats.sh_attribute(index), "FLOAT_VECTOR"), value, color)
-    geometry = graph.stored(geometry, splats.COLOR, "FLOAT_VECTOR", graph.vector("MAXIMUM", color, (0, 0, 0)))
-    for index in range(len(basis)):
-        geometry = graph.output("GeometryNodeRemoveAttribute", {"Geometry": geometry, "Name": splats.sh_attribute(index)})
+    names = [native_names.sh_attribute(index) for index in range((sh_degree + 1) ** 2 - 1)]
+    basis = _basis(graph, *graph.parts(direction), sh_degree) if sh_degree else []
+    for name, value in zip(names, basis, strict=True):
+        color = graph.vector("MULTIPLY_ADD", graph.attribute(name, "FLOAT_VECTOR"), value, color)
+    seen = graph.vector("MAXIMUM", color, (0, 0, 0))
+    geometry = graph.stored(geometry, splats.COLOR, "FLOAT_VECTOR", graph.switch("VECTOR", linear, seen, _light(graph, seen)))
+    for name in names:
+        geometry = graph.without(geometry, name)
     return geometry
+
+
+def _light(graph: Graph, display: Socket) -> Socket:
+    """Linear light of display-referred sRGB (IEC 61966-2-1), channel by channel."""
+    channels = []
+    for value in graph.parts(display):
+        curve = graph.number("POWER", graph.number("DIVIDE", graph.number("ADD", value, 0.055), 1.055), 2.4)
+        straight = graph.number("DIVIDE", value, 12.92)
+        channels.append(graph.switch("FLOAT", graph.number("GREATER_THAN", value, 0.04045), straight, curve))
+    return graph.output("ShaderNodeCombineXYZ", dict(enumerate(channels)))
 
 
 def _basis(graph: Graph, x: Socket, y: Socket, z: Socket, sh_degree: int) -> list[Socket]:

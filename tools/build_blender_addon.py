@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the Blender extension: `python tools/build_blender_addon.py [FOLDER]` writes FOLDER/mvp4d-VERSION.zip (FOLDER is `dist`).
 
-The zip holds the add-on and one wheel, pure Python, with the part of `mvp4d_core` that the add-on imports. Blender unpacks the wheel where
-its Python finds it, so `import mvp4d_core` is the same line in the product as in the tests, and the zip fits every system and Python. What
-the wheel must hold is found by following the imports; an import of anything but the standard library, numpy and Blender stops the build.
+The zip holds the add-on, the workflows that make avatars of photos, and one wheel, pure Python, with the part of `mvp4d_core` that the
+add-on imports and the heads beside it. Blender unpacks the wheel where its Python finds it, so `import mvp4d_core` is the same line in the
+product as in the tests, and the zip fits every system and Python. What the wheel must hold is found by following the imports; an import of
+anything but the standard library, numpy and Blender stops the build.
 The same sources give the same bytes.
 """
 
@@ -39,12 +40,19 @@ def build(folder: Path) -> Path:
     wheel = f"{CORE}-{version}-py3-none-any.whl"
     manifest = (REPOSITORY / ADDON / "blender_manifest.toml").read_text(encoding="utf-8")
     files = {path.name: path.read_bytes() for path in (*addon, *(REPOSITORY / ADDON).glob(_LICENCES))}
+    files |= {f"workflows/{path.name}": path.read_bytes() for path in workflows()}
     files["blender_manifest.toml"] = with_wheel(manifest, wheel).encode()
     files[f"wheels/{wheel}"] = build_wheel(version, imported_modules(addon))
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"mvp4d-{version}.zip"
     target.write_bytes(_zipped(files))
     return target
+
+
+def workflows() -> list[Path]:
+    """The workflows that take a photo and save an avatar."""
+    paths = sorted((REPOSITORY / "workflows" / "api").glob("*.json"))
+    return [path for path in paths if all(f'"{node}"' in path.read_text(encoding="utf-8") for node in ("LoadImage", "MVP4D_SaveAvatar"))]
 
 
 def with_wheel(manifest: str, wheel: str) -> str:
@@ -97,9 +105,11 @@ def _module_files(name: str) -> list[Path]:
 
 
 def build_wheel(version: str, modules: Iterable[Path]) -> bytes:
-    """A wheel of these files of the core."""
+    """A wheel of these files of the core and the `assets` beside them."""
     info = f"{CORE}-{version}.dist-info"
-    files = {path.relative_to(REPOSITORY).as_posix(): path.read_bytes() for path in modules}
+    modules = sorted(modules)
+    assets = sorted({asset for module in modules for asset in (module.parent / "assets").glob("*.safetensors")})
+    files = {path.relative_to(REPOSITORY).as_posix(): path.read_bytes() for path in (*modules, *assets)}
     files |= {f"{info}/licenses/{path.name}": path.read_bytes() for path in sorted(REPOSITORY.glob(_LICENCES))}
     files[f"{info}/METADATA"] = (
         f"Metadata-Version: 2.4\nName: mvp4d-core\nVersion: {version}\nSummary: What MVP4D's Blender add-on needs of its core\n"

@@ -59,7 +59,7 @@ def bench_blender(
         metres; `rotation_error` (entries of matrices) and `scale_error` (relative) against the pose on the triangles that Blender has, and
         as `pose_rotation_error` and `pose_scale_error` against the pose itself, where tiny triangles make much of the rounding of vertices;
         `eevee_psnr`, `cycles_psnr`: dB on the foreground, None for no pictures; `points_ms`, `quads_ms`: a frame on the clock, and
-        `points_cpu_ms`, `quads_cpu_ms` of all threads together; `import_seconds`; `blend_mb`; `splats`.
+        `points_cpu_ms`, `quads_cpu_ms` of all threads together; `import_seconds`; `blend_mb`; `splats`: of the timed avatar.
 
     Raises:
         MissingAssetError: no add-on beside the core, or an interpreter without bpy.
@@ -96,7 +96,7 @@ def bench_blender(
             number = made["avatar"]
             expected, alpha = render_avatar(avatars[number], poses[number][made["pose"]], cameras[number])
             psnr[made["renderer"]].append(foreground_psnr(read_image(made["path"])[0], expected, alpha))
-    answer |= {"eevee_psnr": min(psnr[EEVEE], default=None), "cycles_psnr": min(psnr[CYCLES], default=None), "splats": splats}
+    answer |= {"eevee_psnr": min(psnr[EEVEE], default=None), "cycles_psnr": min(psnr[CYCLES], default=None), "splats": len(timed)}
     return {key: answer[key] for key in _KEYS}
 
 

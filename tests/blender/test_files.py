@@ -66,7 +66,7 @@ def test_keyed_frames_are_the_performances(files):
     avatar, performance, _ = files
     imported = import_avatar(avatar, "toy")
     animation.use_timing(bpy.context.scene, performance)
-    animation.key_performance(imported.armature, imported.head, performance, "random", start=11)
+    animation.key_performance(imported.armature, performance, "random", start=11)
     for frame in range(len(performance)):
         bpy.context.scene.frame_set(11 + frame)
         found = build.splat_centres(imported)
@@ -77,8 +77,8 @@ def test_a_performance_is_keyed_at_the_scenes_rate(files):
     avatar, performance, _ = files
     imported = import_avatar(avatar, "toy")
     bpy.context.scene.render.fps = 60
-    action = animation.key_performance(imported.armature, imported.head, performance, "random", start=1)
-    assert [slot.target_id_type for slot in action.slots] == ["KEY", "OBJECT"]
+    action = animation.key_performance(imported.armature, performance, "random", start=1)
+    assert [slot.target_id_type for slot in action.slots] == ["OBJECT"]
     np.testing.assert_allclose(animation.key_frames(performance, 1), 1 + 2.5 * np.arange(6))
     bpy.context.scene.frame_set(6)
     np.testing.assert_allclose(build.splat_centres(imported), avatar.pose(performance[2]).means, atol=1e-5)
@@ -102,7 +102,7 @@ def test_a_foreign_performance_is_refused(files):
     imported = import_avatar(avatar, "toy")
     foreign = Performance(np.zeros((2, 1)), np.zeros((2, 1, 3)), np.zeros((2, 3)), 24, ("smirk",), ("tail",))
     with pytest.raises(InputError, match="shares no expression and no joint"):
-        animation.key_performance(imported.armature, imported.head, foreign, "foreign")
+        animation.key_performance(imported.armature, foreign, "foreign")
     assert not bpy.data.actions
 
 

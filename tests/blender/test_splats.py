@@ -65,7 +65,7 @@ def test_splat_frames_are_those_of_the_evaluated_head(seed):
     avatar = toy_avatar(300)
     imported = import_avatar(avatar, "toy")
     parameters = random_parameters(avatar.rig, seed)
-    rig.pose(imported.armature, imported.head, avatar.rig, parameters)
+    rig.pose(imported.armature, avatar.rig, parameters)
     vertices = bridge.head_from_blender(bridge.evaluated_vertices(imported.head).astype(np.float64))
     means, quats, log_scales = (getattr(avatar, name).astype(np.float64) for name in ("means", "quats", "log_scales"))
     means, quats, scales = bound_to_world(means, quats, np.exp(log_scales), avatar.binding, triangle_frames(vertices, avatar.rig.faces))
@@ -81,7 +81,7 @@ def test_splat_frames_are_those_of_pose(seed):
     avatar = toy_avatar(300)
     imported = import_avatar(avatar, "toy")
     parameters = random_parameters(avatar.rig, seed)
-    rig.pose(imported.armature, imported.head, avatar.rig, parameters)
+    rig.pose(imported.armature, avatar.rig, parameters)
     found, wanted = probe(imported), avatar.pose(parameters)
     assert np.abs(bridge.head_from_blender(found["Mean"]) - wanted.means).max() <= 1e-5
     assert np.abs(head_rotations(found) - quaternion_to_matrix(wanted.quats.astype(np.float64))).max() <= 1e-4
@@ -142,7 +142,7 @@ def render_and_reference(avatar, camera: Camera, path, seed: int) -> tuple[np.nd
     imported = import_avatar(avatar, "toy")
     parameters = random_parameters(avatar.rig, seed)
     parameters = replace(parameters, expression=0.3 * parameters.expression)
-    rig.pose(imported.armature, imported.head, avatar.rig, parameters)
+    rig.pose(imported.armature, avatar.rig, parameters)
     scene.add_camera(camera, "camera", bpy.context.scene.collection)
     scene.match_training(bpy.context.scene)
     scene.render_still(path, 1)
@@ -176,7 +176,7 @@ def test_harmonics_convention_is_that_of_gaussian_splatting():
     scene.add_camera(camera, "camera", bpy.context.scene.collection)
     mesh = imported.splats.evaluated_get(bpy.context.evaluated_depsgraph_get()).data
     found, means = bridge.read_attribute(mesh, splats.COLOR), bridge.read_attribute(mesh, splats.BIND_MEAN)
-    assert not any(attribute.name.startswith("sh_") for attribute in mesh.attributes)
+    assert not any(attribute.name.startswith("radiance:sh_") for attribute in mesh.attributes)
 
     ray = avatar.pose(rest_parameters(avatar.rig)).means.astype(np.float64) - camera.position
     x, y, z = (ray / np.linalg.norm(ray, axis=1, keepdims=True)).T
