@@ -4,7 +4,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from . import host
 from .types import CATEGORY, AvatarSocket, BoundAvatar, ReferenceSocket, TrackedReference, VideoSocket
@@ -44,7 +44,10 @@ class DistillAvatar(io.ComfyNode):
                     "splats", default=0, min=0, max=500_000, tooltip="Number of Gaussians; 0 takes the quality's own.", advanced=True
                 ),
             ],
-            outputs=[AvatarSocket.Output("avatar", tooltip="The avatar, for Render, Animate and Save Avatar.")],
+            outputs=[
+                AvatarSocket.Output("avatar", tooltip="The avatar, for Render, Animate, Preview and Save Avatar."),
+                io.Image.Output("losses", tooltip="How the loss fell over the steps, as a chart."),
+            ],
         )
 
     @classmethod
@@ -52,13 +55,32 @@ class DistillAvatar(io.ComfyNode):
         cls, video: "MultiViewVideo", reference: TrackedReference, quality: str, seed: int, steps: int, splats: int
     ) -> io.NodeOutput:
         from ..mvp4d_core.distill import DistillConfig, distill_avatar
+        from ..mvp4d_core.distill.fit import fit_digest
+        from ..mvp4d_core.distill.watching import Looks, LossRecord
+        from ..mvp4d_core.evaluation.loss_chart import draw_losses
         from ..mvp4d_core.render.splats import warm_up
 
         chosen = {name: value for name, value in (("steps", steps), ("splats", splats)) if value}
         config = replace(DistillConfig.preset(quality), seed=seed, **chosen)
-        report, device = host.ProgressBar(), host.render_device()
+        bar, device, record = host.ProgressBar(), host.render_device(), LossRecord()
+        checkpoint = host.temporary_path(f"fit_{fit_digest(video, reference.reference, config)}.safetensors")
+        if device.type == "cuda":
+            host.clear_card()
         with host.training():
             if device.type == "cpu":
-                warm_up(report)
-            avatar = distill_avatar(video, reference.reference, config, head_model=reference.head_model, device=device, progress=report)
-        return io.NodeOutput(BoundAvatar(avatar, reference.head_model, reference.reference.shape))
+                warm_up(bar)
+            avatar = distill_avatar(
+                video,
+                reference.reference,
+                config,
+                head_model=reference.head_model,
+                device=device,
+                checkpoint=checkpoint,
+                progress=bar,
+                on_step=Looks(video, bar.show, device=device),
+                on_loss=record,
+            )
+        checkpoint.unlink(missing_ok=True)
+        losses = host.image_from_arrays(draw_losses(record.done, record.terms))
+        bound = BoundAvatar(avatar, reference.head_model, reference.reference.shape)
+        return io.NodeOutput(bound, losses, ui=ui.PreviewImage(losses, cls=cls))

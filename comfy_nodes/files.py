@@ -2,16 +2,23 @@
 """Avatars on disk."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..mvp4d_core.avatar import load_avatar, save_avatar
+from ..mvp4d_core.avatar import save_avatar
 from ..mvp4d_core.avatar.file_space import write_posed_ply
-from ..mvp4d_core.rig import load_head_model, rest_parameters
+from ..mvp4d_core.avatar.identity import recover_shape
+from ..mvp4d_core.avatar.import_avatar import import_avatar
+from ..mvp4d_core.avatar.imported import ImportedAvatar
+from ..mvp4d_core.avatar.mvp4d_file import load_identity, may_travel
+from ..mvp4d_core.avatar.posed_files import SPLAT_ENDINGS
+from ..mvp4d_core.rig import HeadModel, load_head_model, rest_parameters, single_frame
 from . import host
-from .types import CATEGORY, AvatarSocket, BoundAvatar
+from .types import CATEGORY, AvatarSocket, BoundAvatar, HeadSocket, PerformanceSocket
 
 IN_THE_FILE = "in the file"
+Y_UP = {"auto": None, "up": True, "down": False}
 
 
 class SaveAvatar(io.ComfyNode):
@@ -57,30 +64,68 @@ class LoadAvatar(io.ComfyNode):
             node_id="MVP4D_LoadAvatar",
             display_name="MVP4D Load Avatar",
             category=CATEGORY,
-            description="Reads a .mvp4d avatar from the input or output folder.",
-            search_aliases=["open avatar", "import avatar", "mvp4d file"],
+            description="Reads a .mvp4d avatar from the input or output folder, or another program's from the input folder.",
+            search_aliases=["open avatar", "import avatar", "mvp4d file", "load ply", "GaussianAvatars", "CAP4D"],
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=host.files_ending_in(".mvp4d"),
-                    tooltip="A .mvp4d file under input/ or output/. Press R after adding one.",
+                    options=[*host.files_ending_in(".mvp4d"), *host.files_ending_in(*SPLAT_ENDINGS, folders=("input",))],
+                    tooltip="A .mvp4d file; GaussianAvatars' point_cloud.ply with its flame_param.npz beside it; CAP4D's animation PLY; or "
+                    "splats that stand still (.ply, .splat, .spz). Press R after adding one.",
                 ),
                 io.Combo.Input(
                     "head",
-                    options=[IN_THE_FILE, *host.head_names()[1:]],
+                    options=[IN_THE_FILE, *host.head_names()],
                     default=IN_THE_FILE,
-                    tooltip="The head of an avatar whose licence keeps it out of the file: one in models/mvp4d.",
+                    tooltip="The head that moves what is in the file: FLAME in models/mvp4d for GaussianAvatars and licensed avatars, any "
+                    "for splats that stand still. Other files have their own.",
                     advanced=True,
                 ),
+                # optional, so that workflows saved before these were there still run
+                HeadSocket.Input("head_model", optional=True, tooltip="A head of Load Head Model, in place of the one named above."),
+                io.Boolean.Input(
+                    "fit",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Move and scale splats that stand still onto the head; those that do not lie on it are refused otherwise.",
+                ),
+                io.Combo.Input(
+                    "y_axis",
+                    options=list(Y_UP),
+                    default="auto",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Where y points in a file of another program; auto: down in splats that stand still, up in CAP4D's files.",
+                ),
             ],
-            outputs=[AvatarSocket.Output("avatar", tooltip="For Render, Animate and Save Avatar.")],
+            outputs=[
+                AvatarSocket.Output("avatar", tooltip="For Render, Animate, Preview and Save Avatar."),
+                PerformanceSocket.Output("performance", tooltip="The motion that the file holds; the face at rest where it holds none."),
+                io.String.Output("report", tooltip="How many splats on which head, and what the file holds and the avatar lacks."),
+            ],
         )
 
     @classmethod
-    def execute(cls, file: str, head: str) -> io.NodeOutput:
-        head_model = None if head == IN_THE_FILE else load_head_model(host.head_source(head))
-        return io.NodeOutput(BoundAvatar(load_avatar(host.file_path(file), head_model=head_model)))
+    def execute(cls, file: str, head: str, head_model: HeadModel | None = None, fit: bool = False, y_axis: str = "auto") -> io.NodeOutput:
+        if head_model is None and head != IN_THE_FILE:
+            head_model = load_head_model(host.head_source(head))
+        path = host.file_path(file)
+        imported = import_avatar(path, head_model, fit=fit, upright=Y_UP[y_axis])
+        avatar, rig = imported.avatar, imported.avatar.rig
+        performance = imported.performance or single_frame(rest_parameters(rig), rig)
+        lines = [f"{len(avatar):,} splats on the head {rig.name} ({rig.licence}).", *imported.notes]
+        return io.NodeOutput(_bound(imported, path), performance, "\n".join(lines))
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **_: object) -> str:
-        return host.file_state(file)
+    def fingerprint_inputs(cls, file: str, head: str = IN_THE_FILE, **_: object) -> str:
+        return host.file_state(file) + ("" if head == IN_THE_FILE else host.head_state(head))
+
+
+def _bound(imported: ImportedAvatar, path: Path) -> BoundAvatar:
+    """The avatar with what saving it again wants, where its head may not travel."""
+    avatar, head_model = imported.avatar, imported.head_model
+    if head_model is None or may_travel(avatar.rig):
+        return BoundAvatar(avatar)
+    shape = load_identity(path) if path.suffix.lower() == ".mvp4d" else recover_shape(head_model, avatar.rig)
+    return BoundAvatar(avatar, head_model, shape)

@@ -9,9 +9,48 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..mvp4d_core.rig import OPEN_HEAD, load_head_model
+from ..mvp4d_core.rig import OPEN_HEAD, HeadModel, load_head_model
 from . import host
-from .types import CATEGORY, FaceLandmarksSocket, ReferenceSocket, TrackedReference
+from .types import CATEGORY, FaceLandmarksSocket, HeadSocket, ReferenceSocket, TrackedReference
+
+
+class LoadHeadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MVP4D_LoadHeadModel",
+            display_name="MVP4D Load Head Model",
+            category=CATEGORY,
+            description="A head to fit to photos and to read tracks with: the built-in open head, or FLAME as you have converted it.",
+            search_aliases=["FLAME", "head rig", "morphable model", "3dmm"],
+            inputs=[
+                io.Combo.Input(
+                    "head",
+                    options=host.head_names(),
+                    default=OPEN_HEAD,
+                    tooltip="The built-in open head, or a .safetensors in models/mvp4d that `mvp4d import-flame` made.",
+                ),
+            ],
+            outputs=[
+                HeadSocket.Output("head_model", tooltip="For Load Reference, Load Performance and Track Video."),
+                io.String.Output("report", tooltip="What the head has, and under which licence."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, head: str) -> io.NodeOutput:
+        model = load_head_model(host.head_source(head))
+        counts = f"{len(model.v_template):,} vertices, {len(model.shape_names)} identities, {len(model.expression_names)} expressions"
+        report = f"{model.name}: {counts}, joints {', '.join(model.joint_names)}.\nLicence: {model.licence}"
+        return io.NodeOutput(model, report)
+
+    @classmethod
+    def validate_inputs(cls, head: str) -> bool | str:
+        return _missing_head(head) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, head: str) -> str:
+        return host.head_state(head)
 
 
 class LoadReference(io.ComfyNode):
@@ -56,6 +95,9 @@ class LoadReference(io.ComfyNode):
                     optional=True,
                     tooltip="Points of MediaPipe Face Landmarker for this very image. Found by itself when nothing is connected.",
                 ),
+                HeadSocket.Input(
+                    "head_model", optional=True, tooltip="A head of Load Head Model, which then is fitted in place of the one in `head`."
+                ),
             ],
             outputs=[
                 ReferenceSocket.Output("reference", tooltip="The fitted person, for Condition, Sample and Distill."),
@@ -74,13 +116,14 @@ class LoadReference(io.ComfyNode):
         head: str,
         mask: torch.Tensor | None = None,
         face_landmarks: Mapping[str, Any] | None = None,
+        head_model: HeadModel | None = None,
     ) -> io.NodeOutput:
         from ..mvp4d_core.tracking import draw_overlay, track_portrait
         from ..mvp4d_core.tracking.face_landmarks import points_of_frame
 
         rgb, alpha = host.photo_from_image(image)
         masked = host.alpha_from_mask(mask, *rgb.shape[:2], marks_background=mask_marks == "background")
-        head_model = load_head_model(host.head_source(head))
+        head_model = head_model or load_head_model(host.head_source(head))
         with host.training():
             reference = track_portrait(
                 rgb,
@@ -105,13 +148,17 @@ class LoadReference(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, head: str) -> bool | str:
-        if head not in host.head_names():
-            return f"No head `{head}` in models/mvp4d. Put it there and press R to refresh the node."
-        return True
+        return _missing_head(head) or True
 
     @classmethod
     def fingerprint_inputs(cls, head: str, **_: object) -> str:
         return host.head_state(head)
+
+
+def _missing_head(head: str) -> str | None:
+    if head in host.head_names():
+        return None
+    return f"No head `{head}` in models/mvp4d. Put it there and press R to refresh the node."
 
 
 def _digest(rgb: np.ndarray) -> str:

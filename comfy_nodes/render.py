@@ -2,6 +2,8 @@
 """The avatar at work: as pictures, and as ComfyUI's own splats."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,15 +11,17 @@ from comfy_api.latest import Types, io, ui
 
 from ..mvp4d_core.avatar import GaussianAvatar
 from ..mvp4d_core.avatar.file_space import to_file_space
-from ..mvp4d_core.cameras import Camera, orbit_camera
+from ..mvp4d_core.cameras import Camera, camera_of_viewer, orbit_camera, orbited
 from ..mvp4d_core.conditioning import head_centre
 from ..mvp4d_core.errors import InputError
 from ..mvp4d_core.progress import Progress, steps
-from ..mvp4d_core.rig import HeadModel, Performance, retarget
+from ..mvp4d_core.rig import HeadModel, Performance, perform_on
 from . import host
 from .types import CATEGORY, AvatarSocket, BoundAvatar, PerformanceSocket
 
 PREVIEW_FRAMES = 4
+_BYTES_A_PIXEL = 32  # image and mask, each as rendered and as ComfyUI holds it
+_COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 
 class RenderAvatar(io.ComfyNode):
@@ -31,7 +35,7 @@ class RenderAvatar(io.ComfyNode):
             search_aliases=["render gaussians", "turntable", "play avatar", "avatar to video"],
             inputs=[
                 AvatarSocket.Input("avatar", tooltip="From Distill Avatar or Load Avatar."),
-                PerformanceSocket.Input("performance", tooltip="What it does, from Load Performance."),
+                PerformanceSocket.Input("performance", tooltip="What it does, from Load Performance or another performance node."),
                 io.Float.Input(
                     "azimuth",
                     default=0.0,
@@ -63,6 +67,12 @@ class RenderAvatar(io.ComfyNode):
                 io.Int.Input("width", default=512, min=16, max=4096, step=16, tooltip="Pixels."),
                 io.Int.Input("height", default=512, min=16, max=4096, step=16, tooltip="Pixels."),
                 io.Color.Input("background", default="#ffffff", tooltip="The colour behind the head. The mask cuts it out whatever it is."),
+                io.Load3DCamera.Input(
+                    "camera_info",
+                    optional=True,
+                    tooltip="A camera of Preview Avatar, Load 3D or Create Camera Info, in place of azimuth, elevation, distance and fov. "
+                    "The turn goes around its target.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="One picture a frame."),
@@ -83,12 +93,19 @@ class RenderAvatar(io.ComfyNode):
         width: int,
         height: int,
         background: str,
+        camera_info: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         from ..mvp4d_core.render.avatar import render_performance
 
-        acted = retarget(performance, avatar.avatar.rig)
-        angles = azimuth + turn * np.arange(len(acted)) / len(acted)
-        cameras = [_camera(avatar.avatar.rig, angle, elevation, distance, fov, width, height) for angle in angles]
+        rig = avatar.avatar.rig
+        acted = perform_on(performance, rig)
+        host.check_memory(f"frames of {width} x {height} px", len(acted), width * height * _BYTES_A_PIXEL)
+        if camera_info is None:
+            camera, target = _camera(rig, azimuth, elevation, distance, fov, width, height), head_centre(rig)
+        else:
+            camera, target = camera_of_viewer(camera_info, width, height)
+        angles = np.deg2rad(turn) * np.arange(len(acted)) / len(acted)
+        cameras = [orbited(camera, angle, target) for angle in angles]
         pictures = render_performance(
             avatar.avatar, acted, cameras, background=_color(background), device=host.render_device(), progress=host.ProgressBar()
         )
@@ -99,6 +116,11 @@ class RenderAvatar(io.ComfyNode):
         shown = host.image_from_arrays(images)
         preview = shown[:: -(-len(shown) // PREVIEW_FRAMES)]
         return io.NodeOutput(shown, host.mask_from_arrays(alphas), ui=ui.PreviewImage(preview, cls=cls))
+
+    @classmethod
+    def validate_inputs(cls, background: str | None) -> bool | str:
+        fine = background is None or _COLOUR.fullmatch(background)
+        return True if fine else _wanted_colour(background)
 
 
 class AnimateAvatar(io.ComfyNode):
@@ -112,7 +134,7 @@ class AnimateAvatar(io.ComfyNode):
             search_aliases=["avatar to splat", "gaussian splat", "pose avatar", "4d splat"],
             inputs=[
                 AvatarSocket.Input("avatar", tooltip="From Distill Avatar or Load Avatar."),
-                PerformanceSocket.Input("performance", tooltip="What it does, from Load Performance."),
+                PerformanceSocket.Input("performance", tooltip="What it does, from Load Performance or another performance node."),
                 io.Int.Input(
                     "first_frame", default=0, min=0, max=100_000, tooltip="The first frame of the performance to pose; 0 is its start."
                 ),
@@ -131,7 +153,9 @@ class AnimateAvatar(io.ComfyNode):
     def execute(cls, avatar: BoundAvatar, performance: Performance, first_frame: int, frames: int) -> io.NodeOutput:
         if first_frame + frames > len(performance):
             raise InputError(f"`first_frame` + `frames` must be at most the performance's {len(performance)}, got {first_frame + frames}.")
-        acted = retarget(performance, avatar.avatar.rig).select(slice(first_frame, first_frame + frames))
+        numbers = len(avatar.avatar) * (3 + 3 + 4 + 1 + 3 * (1 + avatar.avatar.shN.shape[1]))
+        host.check_memory("frames of splats", frames, 4 * numbers)
+        acted = perform_on(performance, avatar.avatar.rig).select(slice(first_frame, first_frame + frames))
         return io.NodeOutput(_splat_batch(avatar.avatar, acted, host.ProgressBar()))
 
 
@@ -142,9 +166,13 @@ def _camera(rig: HeadModel, azimuth: float, elevation: float, distance: float, f
 
 
 def _color(text: str) -> tuple[float, float, float]:
-    if not re.fullmatch("#[0-9a-fA-F]{6}", text):
-        raise InputError(f"`background` must be a colour such as #ffffff, got `{text}`.")
+    if not _COLOUR.fullmatch(text):
+        raise InputError(_wanted_colour(text))
     return tuple(int(text[i : i + 2], 16) / 255 for i in (1, 3, 5))
+
+
+def _wanted_colour(text: str) -> str:
+    return f"`background` must be a colour such as #ffffff, got `{text}`."
 
 
 def _splat_batch(avatar: GaussianAvatar, performance: Performance, progress: Progress) -> Types.SPLAT:

@@ -87,6 +87,13 @@ def load_avatar(path: str | Path, *, head_model: HeadModel | None = None) -> Gau
         raise FormatError(f"{name} is a damaged avatar: {error}") from None
 
 
+def load_identity(path: str | Path) -> np.ndarray | None:
+    """The (S,) coefficients of the person on the head that an avatar's file asks for, None where the file carries its head; for saving it
+    again. Raises FormatError as `load_avatar`.
+    """
+    return read_as(path, SCHEMA, "an avatar")[0].get("identity.shape")
+
+
 def _below(prefix: str, entries: dict[str, Value]) -> dict[str, Value]:
     return {key.removeprefix(prefix): value for key, value in entries.items() if key.startswith(prefix)}
 

@@ -137,7 +137,7 @@ def test_saved_avatar_is_whole_and_says_where_it_comes_from(pack: tuple[Host, Mo
 
 def test_saved_avatar_loads_and_plays(nodes: Nodes, quick_start: dict[str, NodeOutput]) -> None:
     name = "mvp4d/avatar_00001_.mvp4d [output]"
-    (loaded,) = run(nodes["MVP4D_LoadAvatar"], file=name, head="in the file").args
+    loaded = run(nodes["MVP4D_LoadAvatar"], file=name, head="in the file").args[0]
     images, _ = _render(nodes, loaded, quick_start["6"].args[0]).args
     again, _ = _render(nodes, quick_start["5"].args[0], quick_start["6"].args[0]).args
     assert torch.equal(images, again)

@@ -26,16 +26,53 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, type[C
 def test_ids_never_change(nodes: dict[str, type[ComfyNode]]) -> None:
     """Saved workflows name these: a node may be added here, none renamed or removed."""
     assert list(nodes) == [
+        "MVP4D_LoadHeadModel",
         "MVP4D_LoadReference",
         "MVP4D_LoadPerformance",
+        "MVP4D_PerformancePreset",
+        "MVP4D_ARKitSliders",
+        "MVP4D_TrackVideo",
+        "MVP4D_SpeechPerformance",
+        "MVP4D_EditPerformance",
+        "MVP4D_MixPerformances",
+        "MVP4D_SavePerformance",
+        "MVP4D_CameraPlan",
         "MVP4D_ConditionExpressions",
+        "MVP4D_LoadModel",
         "MVP4D_SampleMultiViewVideo",
+        "MVP4D_MultiViewToVideo",
         "MVP4D_DistillAvatar",
         "MVP4D_AnimateAvatar",
         "MVP4D_RenderAvatar",
+        "MVP4D_PreviewAvatar",
+        "MVP4D_EvaluateAvatar",
         "MVP4D_SaveAvatar",
         "MVP4D_LoadAvatar",
+        "MVP4D_ExportAvatar",
+        "MVP4D_ExportForBlender",
     ]
+
+
+FIRST_INPUTS = {  # as workflows were first saved: positions of widgets count there, so none may go, move or change its name
+    "MVP4D_LoadReference": ["image", "mask", "mask_marks", "face", "head", "face_landmarks"],
+    "MVP4D_LoadPerformance": ["performance", "fps", "seconds"],
+    "MVP4D_ConditionExpressions": ["reference", "performance", "coverage", "frames", "views", "size", "motion"],
+    "MVP4D_SampleMultiViewVideo": ["reference", "plan", "generator", "seed", "steps", "guidance", "mode", "gpu_gb"],
+    "MVP4D_DistillAvatar": ["video", "reference", "quality", "seed", "steps", "splats"],
+    "MVP4D_AnimateAvatar": ["avatar", "performance", "first_frame", "frames"],
+    "MVP4D_RenderAvatar": [
+        "avatar", "performance", "azimuth", "elevation", "turn", "distance", "fov", "width", "height", "background",
+    ],
+    "MVP4D_SaveAvatar": ["avatar", "filename_prefix", "save_ply"],
+    "MVP4D_LoadAvatar": ["file", "head"],
+}  # fmt: skip
+
+
+def test_inputs_are_only_ever_added_behind_the_first_ones(nodes: dict[str, type[ComfyNode]]) -> None:
+    for node_id, first in FIRST_INPUTS.items():
+        inputs = nodes[node_id].GET_SCHEMA().inputs
+        assert [entry.id for entry in inputs[: len(first)]] == first, node_id
+        assert all(entry.optional for entry in inputs[len(first) :]), f"{node_id}: workflows saved before would not run"
 
 
 def test_every_node_explains_itself(nodes: dict[str, type[ComfyNode]]) -> None:
@@ -65,7 +102,8 @@ def test_defaults_are_allowed(nodes: dict[str, type[ComfyNode]]) -> None:
 
 
 def test_types_of_our_own_are_prefixed(nodes: dict[str, type[ComfyNode]]) -> None:
-    native = {"IMAGE", "MASK", "SPLAT", "FACE_LANDMARKS", "INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
+    native = {"IMAGE", "MASK", "SPLAT", "VIDEO", "AUDIO", "LOAD3D_CAMERA", "FACE_LANDMARKS"}
+    native |= {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"}
     made = {o.io_type for node in nodes.values() for o in node.GET_SCHEMA().outputs}
     wanted = {i.io_type for node in nodes.values() for i in node.GET_SCHEMA().inputs}
     assert all(name in native or name.startswith("MVP4D_") for name in made | wanted)
@@ -105,7 +143,7 @@ with module.installed(Path({folder!r})):
     before = set(sys.modules)
     pack = module.load_pack(Path({clone!r}))
     assert not any(name.startswith("comfy") for name in set(sys.modules) - before if "/" not in name)
-    assert len(module.nodes_of(pack)) == 9
+    assert len(module.nodes_of(pack)) == 24
     assert (Path({clone!r}) / pack.WEB_DIRECTORY / "docs").is_dir()
     new = set(sys.modules) - before
 assert "mvp4d_core" not in sys.modules and any(name.endswith("ComfyUI-MVP4D_x_main.mvp4d_core") for name in new), new

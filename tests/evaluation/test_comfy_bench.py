@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark of the ComfyUI pack where there is no ComfyUI; `tests/comfy/test_real_stage_two.py` has it where there is one."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from mvp4d_core.errors import MissingAssetError, MVP4DError
-from mvp4d_core.evaluation.comfy_bench import KEYS, bench_comfy
+from mvp4d_core.evaluation.comfy_bench import CLONE, KEYS, bench_comfy, made_small
 from mvp4d_core.evaluation.comfy_server import Server, messages, seconds_of
+from tests.support import comfy_host, comfy_offline
 
 
+@pytest.mark.slow
 def test_without_a_comfyui_the_stand_in_runs_the_workflows(monkeypatch):
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
     figures = bench_comfy(quick_start=False)
@@ -17,6 +20,17 @@ def test_without_a_comfyui_the_stand_in_runs_the_workflows(monkeypatch):
     assert set(figures) == set(KEYS) >= {*promised, "workflows_run"}
     assert figures["render_speedup_per_splat"] is None and figures["server_seconds"] is None and 0 < figures["import_seconds"] < 30
     assert figures["workflows_run"] == figures["workflows_loaded"] == figures["workflows"] >= 1
+
+
+def test_the_second_run_repeats_only_what_the_performance_changes(tmp_path, monkeypatch):
+    workflow = made_small(json.loads((CLONE / "workflows" / "api" / "quick_start.json").read_text(encoding="utf-8")))
+    ran: list[str] = []
+    plain = comfy_host.run
+    monkeypatch.setattr(comfy_host, "run", lambda node, **inputs: (ran.append(node.GET_SCHEMA().node_id), plain(node, **inputs))[1])
+    with comfy_host.installed(tmp_path) as host:
+        figures = comfy_offline.timed_quick_start(comfy_host.nodes_of(comfy_host.load_pack(CLONE)), workflow, host.folder)
+    assert figures["second_run_seconds"] <= figures["quick_start_seconds"] and ran.count("MVP4D_LoadPerformance") == 2
+    assert ran.count("MVP4D_RenderAvatar") == 2 and ran.count("MVP4D_DistillAvatar") == ran.count("MVP4D_LoadReference") == 1
 
 
 def test_a_folder_that_holds_no_comfyui_is_named(monkeypatch, tmp_path):
