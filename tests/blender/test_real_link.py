@@ -12,7 +12,7 @@ from PIL import Image
 from blender_addon import comfyui, link_operators, preferences
 from mvp4d_core.errors import Cancelled
 from mvp4d_core.evaluation.comfy_server import running
-from tests.comfy.test_execution import TOY
+from tests.support.quick_start import TOY
 
 ROOT = Path(__file__).parents[2]
 COMFYUI = os.environ.get("COMFYUI_PATH", "")

@@ -20,17 +20,12 @@ from mvp4d_core.rig import load_head_model, rest_parameters, retarget, save_head
 from tests.support import comfy_host
 from tests.support.comfy_host import Host, InterruptProcessingException, run, run_workflow
 from tests.support.comfy_schema import ComfyNode, NodeOutput
+from tests.support.quick_start import TOY
 from tests.support.toy_avatar import toy_avatar
 from tests.support.toy_mmvdm import toy_pipeline
 
 ROOT = Path(__file__).parents[2]
 Nodes = dict[str, type[ComfyNode]]
-TOY = {
-    "3": {"coverage": "120", "frames": 2, "views": 3, "size": 64},
-    "5": {"steps": 3, "splats": 12_000},
-    "6": {"fps": 4.0, "seconds": 1.0},
-    "7": {"width": 96, "height": 64},
-}
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from skimage import data
 from mvp4d_core.avatar import load_avatar
 from mvp4d_core.conditioning import head_centre
 from mvp4d_core.evaluation.comfy_server import FOLDER_NAME, Server, messages, running
-from tests.comfy.test_execution import TOY
 from tests.support import comfy_host
 from tests.support.comfy_frontend import CORE_NODES, FILE_LISTS
+from tests.support.quick_start import TOY
 
 ROOT = Path(__file__).parents[2]
 COMFYUI = os.environ.get("COMFYUI_PATH", "")
